@@ -1,0 +1,2 @@
+//! relstore-host
+fn main() {}

@@ -1,0 +1,2 @@
+//! relstore
+fn main() {}
