@@ -5,3 +5,4 @@
 pub mod id;
 pub mod manifest;
 pub mod name;
+pub mod structure;
