@@ -1,8 +1,24 @@
 //! Bytes and names: the content-addressed store of relstore.
 //!
-//! Knows neither PHP nor SSH nor a terminal. Pure parts: [`id`], [`name`], [`manifest`], [`diff`].
+//! Knows neither PHP nor SSH nor a terminal. Pure parts: [`id`], [`name`], [`manifest`], [`diff`],
+//! [`bundle::toc`], [`bundle::layout`]. Effects: [`backend`], [`fs`], and what [`store::Store`]
+//! does with them. CPU work runs on rayon, reads on tokio; the seam is in [`import`] and
+//! [`store::Store::read_blobs`].
 
+pub mod backend;
+pub mod bundle;
+pub mod checkout;
+pub mod diff;
+pub mod error;
+pub mod event;
+pub mod fs;
 pub mod id;
+pub mod import;
+pub mod index;
 pub mod manifest;
 pub mod name;
+pub mod store;
 pub mod structure;
+
+pub use error::StoreError;
+pub use store::Store;

@@ -1,0 +1,150 @@
+//! Where objects lie: five operations, the same layout of names on every backend.
+//!
+//! Names are relative, `/`-separated and chosen by [`crate::store`]; see `docs/format.md`.
+
+pub mod local;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::StoreError;
+
+/// Bytes to store.
+#[derive(Debug)]
+pub enum Content {
+    /// From memory.
+    Bytes(Bytes),
+    /// From a file, which the backend may move away: the caller gives it up.
+    File(tempfile::NamedTempFile),
+}
+
+/// A listed object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Full name.
+    pub name: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was put, by the clock of the backend; only compared with others of one backend.
+    pub modified: SystemTime,
+}
+
+/// A place for objects.
+///
+/// Duties of an implementer, checked by one contract suite: an absent object is `None`, not an
+/// error; `put` returns only when the object is durable and visible to `get` and `list`; a name is
+/// never replaced by other bytes ([`StoreError::Conflict`]), putting the same bytes again is
+/// success; an object half written is never visible; `delete` of an absent object is success;
+/// `list` is sorted by name.
+#[async_trait]
+pub trait Backend: Send + Sync + Debug {
+    /// The whole object.
+    async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError>;
+    /// `length` bytes from `offset`; fewer only where the object ends.
+    async fn get_range(
+        &self,
+        name: &str,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<Bytes>, StoreError>;
+    /// Stores a new object.
+    async fn put(&self, name: &str, content: Content) -> Result<(), StoreError>;
+    /// All objects whose names begin with `prefix`, which ends in `/` or is empty.
+    async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError>;
+    /// Removes an object.
+    async fn delete(&self, name: &str) -> Result<(), StoreError>;
+    /// A folder for a large file that is to be [`Content::File`]: where `put` is cheapest.
+    fn spool(&self) -> PathBuf;
+    /// Path or URL, for people.
+    fn place(&self) -> String;
+}
+
+#[cfg(test)]
+pub(crate) mod contract {
+    //! The scenarios every backend has to pass.
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Write;
+
+    fn bytes(text: &'static str) -> Content {
+        Content::Bytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    pub(crate) async fn passes(backend: &dyn Backend) {
+        assert!(backend.get("a/none").await.unwrap().is_none());
+        assert!(backend.get_range("a/none", 0, 1).await.unwrap().is_none());
+        assert!(backend.list("a/").await.unwrap().is_empty());
+        backend.delete("a/none").await.unwrap();
+
+        backend.put("a/two", bytes("22")).await.unwrap();
+        backend.put("a/one", bytes("0123456789")).await.unwrap();
+        backend.put("a/empty", bytes("")).await.unwrap();
+        backend.put("ab/other", bytes("x")).await.unwrap();
+        assert_eq!(backend.get("a/one").await.unwrap().unwrap(), "0123456789");
+        assert_eq!(backend.get("a/empty").await.unwrap().unwrap(), "");
+        assert_eq!(
+            backend.get_range("a/one", 3, 4).await.unwrap().unwrap(),
+            "3456"
+        );
+        assert_eq!(
+            backend.get_range("a/one", 8, 9).await.unwrap().unwrap(),
+            "89"
+        );
+        assert_eq!(
+            backend.get_range("a/one", 99, 1).await.unwrap().unwrap(),
+            ""
+        );
+
+        // The same bytes again are fine, others are refused and change nothing.
+        backend.put("a/one", bytes("0123456789")).await.unwrap();
+        let other = backend.put("a/one", bytes("9876543210")).await;
+        assert!(
+            matches!(other, Err(StoreError::Conflict { .. })),
+            "{other:?}"
+        );
+        assert_eq!(backend.get("a/one").await.unwrap().unwrap(), "0123456789");
+
+        let mut file = tempfile::NamedTempFile::new_in(backend.spool()).unwrap();
+        file.write_all(b"from a file").unwrap();
+        backend.put("a/file", Content::File(file)).await.unwrap();
+        assert_eq!(backend.get("a/file").await.unwrap().unwrap(), "from a file");
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"from another file system, perhaps")
+            .unwrap();
+        backend.put("a/far", Content::File(file)).await.unwrap();
+        let mut file = tempfile::NamedTempFile::new_in(backend.spool()).unwrap();
+        file.write_all(b"other").unwrap();
+        let other = backend.put("a/file", Content::File(file)).await;
+        assert!(
+            matches!(other, Err(StoreError::Conflict { .. })),
+            "{other:?}"
+        );
+
+        let listed = backend.list("a/").await.unwrap();
+        let names: Vec<_> = listed
+            .iter()
+            .map(|object| (object.name.as_str(), object.size))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("a/empty", 0),
+                ("a/far", 33),
+                ("a/file", 11),
+                ("a/one", 10),
+                ("a/two", 2)
+            ]
+        );
+        assert_eq!(backend.list("").await.unwrap().len(), 6);
+
+        backend.delete("a/one").await.unwrap();
+        assert!(backend.get("a/one").await.unwrap().is_none());
+        assert_eq!(backend.list("a/").await.unwrap().len(), 4);
+    }
+}

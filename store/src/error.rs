@@ -1,0 +1,156 @@
+//! What can go wrong in a store, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::id::{BlobId, ReleaseId};
+use crate::manifest::ManifestError;
+use crate::name::{EntryPath, NameError};
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The place holds no store.
+    #[error("there is no store at {place}")]
+    NoStore {
+        /// Folder or URL.
+        place: String,
+    },
+    /// The store was written by a newer program in a way this one does not understand; guessing
+    /// could misread or damage it.
+    #[error("the store at {place} needs {what}, which this version does not know")]
+    Format {
+        /// Folder or URL.
+        place: String,
+        /// Version or feature.
+        what: String,
+    },
+    /// A file or folder could not be read or written.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// The attempt: `read`, `write`, ...
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A name that is there already with other bytes. Nothing is ever overwritten: the present
+    /// bytes may be what another release relies on.
+    #[error("object {name} is already in the store with other bytes")]
+    Conflict {
+        /// Object name.
+        name: String,
+    },
+    /// An object that does not hash to its name, or contradicts itself.
+    #[error("object {name} is damaged: {what}")]
+    Damaged {
+        /// Object name.
+        name: String,
+        /// What was found.
+        what: String,
+    },
+    /// A blob no bundle of the store has.
+    #[error("blob {blob} is not in the store")]
+    NoBlob {
+        /// The blob.
+        blob: BlobId,
+    },
+    /// A release the store does not have.
+    #[error("release {release} is not in the store")]
+    NoRelease {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// A manifest in the store that is not one.
+    #[error("the manifest of release {release} is not valid")]
+    Manifest {
+        /// The release.
+        release: ReleaseId,
+        /// Why.
+        source: ManifestError,
+    },
+    /// A tree that cannot become a release.
+    #[error("{} cannot become a release", path.display())]
+    Tree {
+        /// The tree's folder.
+        path: PathBuf,
+        /// Why.
+        source: TreeError,
+    },
+    /// A background task ended before it answered: the program is shutting down.
+    #[error("the work was interrupted")]
+    Interrupted,
+}
+
+/// Why a folder cannot become a release.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// A socket, device or fifo.
+    #[error("`{path}` is neither a file, a folder nor a link")]
+    Special {
+        /// Relative path, escaped.
+        path: String,
+    },
+    /// A name or link target that a release may not have.
+    #[error("`{path}` is refused")]
+    Name {
+        /// Relative path, escaped.
+        path: String,
+        /// Why.
+        source: NameError,
+    },
+    /// A file below a writable folder: it would vanish on hosts, where the folder starts empty.
+    #[error("`{path}` lies below the writable folder `{folder}`")]
+    InWritable {
+        /// The file.
+        path: EntryPath,
+        /// The folder.
+        folder: EntryPath,
+    },
+    /// Entries that contradict each other.
+    #[error("the entries contradict each other")]
+    Entries(#[source] ManifestError),
+    /// A file changed while it was read.
+    #[error("`{path}` changed while it was read")]
+    Changed {
+        /// The file.
+        path: EntryPath,
+    },
+}
+
+impl StoreError {
+    /// What to do next, when there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoStore { .. } => Some("`relstore build` makes the store; `--store` or `[store] path` says where".into()),
+            Self::Format { .. } => Some("use the version of relstore that wrote the store".into()),
+            Self::Damaged { .. } | Self::Conflict { .. } => Some(
+                "copy the object from another copy of this store, or delete it and build the release again".into(),
+            ),
+            Self::NoBlob { .. } => Some("build the release again: the same commit gives the same release".into()),
+            Self::NoRelease { .. } => Some("`relstore list` shows what is there".into()),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room on this disk; the store is as it was before".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Puts the attempt and the path into an I/O error.
+pub(crate) trait IoContext<T> {
+    /// Names what was attempted on which path.
+    fn at(self, what: &'static str, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|error| StoreError::Io {
+            what,
+            path: path.to_owned(),
+            source: error.into(),
+        })
+    }
+}

@@ -1,0 +1,27 @@
+//! What the store tells while it works; the program turns it into bars or lines.
+
+/// One piece of news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The tree was walked.
+    Scanned {
+        /// Number of files.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// So many more bytes are hashed.
+    Hashed(u64),
+    /// All is hashed; this much is new and will be packed.
+    Packing {
+        /// Blobs the store lacks.
+        blobs: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// So many more raw bytes are packed.
+    Packed(u64),
+}
+
+/// Who listens.
+pub type Listener<'a> = &'a (dyn Fn(Event) + Send + Sync);

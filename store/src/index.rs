@@ -1,0 +1,132 @@
+//! Which bundle has which blob: all tables of contents of a store, in memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::backend::{Backend, Content, Object};
+use crate::bundle::reader;
+use crate::bundle::toc::{Slot, Toc};
+use crate::error::StoreError;
+use crate::id::BlobId;
+
+/// Name of a bundle object, without folder and ending: `<hash>-<generation>`.
+fn stem<'a>(name: &'a str, prefix: &str, suffix: &str) -> Option<&'a str> {
+    let stem = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    let (hash, generation) = stem.split_once('-')?;
+    let digits = !generation.is_empty() && generation.bytes().all(|b| b.is_ascii_digit());
+    (hash.len() == 64 && digits).then_some(stem)
+}
+
+/// All blobs of a store.
+#[derive(Debug, Default)]
+pub struct Index {
+    bundles: Vec<(String, Toc)>,
+    blobs: HashMap<BlobId, (u32, Slot)>,
+}
+
+impl Index {
+    /// Loads every index; rebuilds those that are lost or damaged from their bundle.
+    pub(crate) async fn load(backend: &dyn Backend) -> Result<Self, StoreError> {
+        let bundles = backend.list("bundles/").await?;
+        let indexes: BTreeMap<String, Object> = backend
+            .list("index/")
+            .await?
+            .into_iter()
+            .filter_map(|object| Some((stem(&object.name, "index/", "")?.to_owned(), object)))
+            .collect();
+        let mut index = Self::default();
+        for bundle in bundles {
+            let Some(stem) = stem(&bundle.name, "bundles/", ".tar.zst").map(str::to_owned) else {
+                continue;
+            };
+            let toc = match indexes.get(&stem) {
+                Some(object) => {
+                    let bytes = backend.get(&object.name).await?.unwrap_or_default();
+                    match Toc::parse(&bytes) {
+                        Ok(toc) => toc,
+                        Err(_) => reader::read_toc(backend, &bundle.name, bundle.size).await?,
+                    }
+                }
+                None => {
+                    // Lost, or a crash came between bundle and index: the bundle's own copy.
+                    let toc = reader::read_toc(backend, &bundle.name, bundle.size).await?;
+                    let bytes = Content::Bytes(toc.to_bytes().into());
+                    backend.put(&format!("index/{stem}"), bytes).await?;
+                    toc
+                }
+            };
+            index.add(bundle.name, toc);
+        }
+        Ok(index)
+    }
+
+    /// Adds a bundle's table; a blob that is there already keeps its place.
+    pub(crate) fn add(&mut self, bundle: String, toc: Toc) {
+        let number = self.bundles.len() as u32;
+        for slot in toc.slots() {
+            self.blobs.entry(slot.blob).or_insert((number, *slot));
+        }
+        self.bundles.push((bundle, toc));
+    }
+
+    /// Whether a bundle of the store has this blob.
+    #[must_use]
+    pub fn contains(&self, blob: &BlobId) -> bool {
+        self.blobs.contains_key(blob)
+    }
+
+    /// Groups blobs by the runs of frames they lie in, so that a frame is read
+    /// once for all that lies in it alone.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBlob`] for the first blob that no bundle has.
+    pub(crate) fn plan_reads(&self, blobs: &[BlobId]) -> Result<Vec<Read>, StoreError> {
+        let mut places = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            places.push(
+                *self
+                    .blobs
+                    .get(blob)
+                    .ok_or(StoreError::NoBlob { blob: *blob })?,
+            );
+        }
+        places.sort_by_key(|(bundle, slot)| (*bundle, slot.frame, slot.offset));
+        places.dedup();
+        let mut reads: Vec<Read> = Vec::new();
+        for (bundle, slot) in places {
+            let frames = self.bundles[bundle as usize].1.frames_of(&slot);
+            match reads.last_mut() {
+                Some(read) if read.bundle == bundle && read.frames == frames => {
+                    read.slots.push(slot);
+                }
+                _ => reads.push(Read {
+                    bundle,
+                    frames,
+                    slots: vec![slot],
+                }),
+            }
+        }
+        Ok(reads)
+    }
+
+    /// Carries out one read; every blob is checked against its id.
+    pub(crate) async fn read(
+        &self,
+        backend: &dyn Backend,
+        read: &Read,
+    ) -> Result<Vec<(BlobId, Bytes)>, StoreError> {
+        let (name, toc) = &self.bundles[read.bundle as usize];
+        reader::read_slots(backend, name, toc, read.frames.clone(), &read.slots).await
+    }
+}
+
+/// One read: the blobs wanted that lie in the same frames of a bundle.
+#[derive(Debug)]
+pub(crate) struct Read {
+    bundle: u32,
+    frames: Range<usize>,
+    slots: Vec<Slot>,
+}
