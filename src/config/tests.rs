@@ -1,0 +1,198 @@
+//! Tests of the whole way from text to configuration.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+
+const FILE: &str = "/project/relstore.toml";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    let variables = Variables::from_iter([
+        ("HOME", "/home/ann"),
+        ("STAGE", "beta"),
+        ("PASSWORD", "s3ntinel!"),
+    ]);
+    Config::parse(Path::new(FILE), text, &variables)
+}
+
+fn problems(text: &str) -> Vec<String> {
+    match parse(text) {
+        Err(ConfigError::Problems { problems, .. }) => {
+            problems.iter().map(ToString::to_string).collect()
+        }
+        other => panic!("expected problems, got {other:?}"),
+    }
+}
+
+fn unusable(text: &str, name: &str) -> Vec<String> {
+    match parse(text).unwrap().environment(name) {
+        Err(ConfigError::Unusable { problems, .. }) => {
+            problems.iter().map(ToString::to_string).collect()
+        }
+        other => panic!("expected problems, got {other:?}"),
+    }
+}
+
+#[test]
+fn everything_but_the_app_has_a_default() {
+    let config = parse("app = \"shop\"\n").unwrap();
+    assert_eq!(config.build.steps, ["composer", "vite"]);
+    assert_eq!(config.shared, ["storage"]);
+    assert_eq!(config.writable, ["bootstrap/cache"]);
+    assert_eq!(
+        config.store.as_deref(),
+        Some(Path::new("/home/ann/.local/share/relstore/shop"))
+    );
+    assert_eq!(config.project(), Path::new("/project"));
+    assert_eq!(
+        problems("[build]\n"),
+        ["app: is missing, it names the application"]
+    );
+}
+
+#[test]
+fn environment_has_defaults_and_inherits() {
+    let config = parse(
+        "app = \"shop\"\n[env.staging]\nhosts = [\"deploy@a:2222\"]\nbase = \"/srv/${STAGE}\"\nurl = \"https://a.example\"\nkeep = 3\n\
+         health = [{ path = \"/up\", bearer = { env = \"TOKEN\" } }, { path = \"/x\", bearer = { file = \"~/token\" } }]\n\
+         [env.prod]\nextends = \"staging\"\nbase = \"/srv/shop\"\n[env.here]\ntransport = \"local\"\nbase = \"/tmp/x\"\n",
+    )
+    .unwrap();
+    let staging = config.environment("staging").unwrap();
+    assert_eq!(
+        (staging.base.as_str(), staging.keep, staging.transport),
+        ("/srv/beta", 3, Transport::Ssh)
+    );
+    assert_eq!(
+        (
+            staging.dotenv.as_str(),
+            staging.web_group.as_str(),
+            staging.php.as_str()
+        ),
+        ("shared/.env", "www-data", "php")
+    );
+    assert_eq!(
+        (staging.health_attempts, staging.health_interval),
+        (6, Duration::from_secs(5))
+    );
+    assert_eq!(
+        staging.health[1].bearer,
+        Some(SecretRef::File(PathBuf::from("/home/ann/token")))
+    );
+    let prod = config.environment("prod").unwrap();
+    assert_eq!((prod.base.as_str(), prod.keep), ("/srv/shop", 3));
+    assert_eq!(prod.health, staging.health);
+    assert!(config.environment("here").unwrap().hosts.is_empty());
+    match config.environment("prdo") {
+        Err(ConfigError::NoEnvironment { nearest, .. }) => {
+            assert_eq!(nearest.as_deref(), Some("prod"))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn bad_values_of_all_sections_are_reported_together_in_file_order() {
+    assert_eq!(
+        problems(
+            "app = \"a/b\"\n[shared]\npaths = [\"storage\", \"../x\"]\n[env.prod]\nhosts = [\"-oX\", \"a\", \"a\"]\n\
+             base = \"srv\"\nurl = \"a.example\"\nkeep = 0\ntimeout = \"5\"\nmigrate = \"yes\"\nunknwon = 1\n"
+        ),
+        [
+            "1:7: app: \"a/b\" must begin with a letter or digit and hold only A-Z a-z 0-9 . _ -, at most 64",
+            "3:21: shared.paths[1]: \"../x\" must not hold empty names, `.` or `..`",
+            "5:9: env.prod.hosts: names a host twice",
+            "5:10: env.prod.hosts[0]: \"-oX\" has a host name that begins with `-`",
+            "6:8: env.prod.base: \"srv\" must be an absolute path",
+            "7:7: env.prod.url: \"a.example\" must begin with https:// or http://",
+            "8:8: env.prod.keep: must be a number from 1 to 1000",
+            "9:11: env.prod.timeout: \"5\" must be a time like 500ms, 5s, 10m or 1h",
+            "10:11: env.prod.migrate: \"yes\" must be \"run\" or \"off\"",
+            "11:1: env.prod.unknwon: unknown key, known here: extends, transport, hosts, base, url, dotenv, web_group, php, \
+             reload, migrate, keep, timeout, identity_file, known_hosts, health, health_attempts, health_interval",
+        ]
+    );
+}
+
+#[test]
+fn required_keys_of_an_environment_are_asked_for_at_its_section() {
+    assert_eq!(
+        problems("app = \"a\"\n[env.prod]\nhealth = [{ path = \"/\" }]\n"),
+        [
+            "2:6: env.prod.hosts: is missing or empty, write hosts = [\"user@host\"]",
+            "2:6: env.prod.base: is missing, it is the folder on the host",
+            "2:6: env.prod.url: is missing, health requests need it",
+        ]
+    );
+}
+
+#[test]
+fn parent_that_is_only_a_template_may_be_incomplete_until_it_is_used() {
+    let text = "app = \"a\"\n[env.common]\nkeep = 2\n[env.prod]\nextends = \"common\"\nhosts = [\"a\"]\nbase = \"/srv/a\"\n";
+    assert_eq!(parse(text).unwrap().environment("prod").unwrap().keep, 2);
+    assert_eq!(unusable(text, "common").len(), 2);
+}
+
+#[test]
+fn circles_and_unknown_parents_are_problems() {
+    let circle = problems("app = \"a\"\n[env.a]\nextends = \"b\"\n[env.b]\nextends = \"a\"\n");
+    assert!(circle[0].contains("circle"), "{circle:?}");
+    let unknown = problems(
+        "app = \"a\"\n[env.staging]\nextends = \"prod\"\n[env.prodd]\nhosts = [\"a\"]\nbase = \"/b\"\n",
+    );
+    assert_eq!(
+        unknown,
+        ["3:11: env.staging.extends: there is no [env.prod], did you mean `prodd`?"]
+    );
+}
+
+#[test]
+fn unset_variable_hurts_only_the_environment_that_is_used() {
+    let text = "app = \"a\"\n[env.prod]\nhosts = [\"${PROD_HOST}\"]\nbase = \"/srv/a\"\n[env.beta]\nhosts = [\"b\"]\nbase = \"/srv/a\"\n";
+    assert!(parse(text).unwrap().environment("beta").is_ok());
+    assert_eq!(
+        unusable(text, "prod"),
+        ["3:10: env.prod.hosts[0]: the environment variable PROD_HOST is not set"]
+    );
+    let general = problems("app = \"${NO}\"\n[build]\nenv = { A = \"${NO}\" }\n");
+    assert_eq!(
+        general,
+        [
+            "1:7: app: the environment variable NO is not set",
+            "3:13: build.env.A: the environment variable NO is not set"
+        ]
+    );
+}
+
+#[test]
+fn value_of_a_variable_is_never_in_a_problem() {
+    let found = problems(
+        "app = \"a\"\n[env.p]\nhosts = [\"${PASSWORD}@h\"]\nbase = \"${PASSWORD}\"\nurl = \"https://u:${PASSWORD}@a\"\n",
+    );
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(!found.join("\n").contains("s3ntinel"), "{found:?}");
+}
+
+#[test]
+fn documentation_names_exactly_the_known_keys_and_its_example_is_valid() {
+    let text = include_str!("../../docs/config.md");
+    let rows = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: Vec<&str> = rows.map(|(key, _)| key).collect();
+    let sections = ["build", "gates", "shared", "writable", "store", "env"];
+    let mut known = Vec::new();
+    for (section, keys) in raw::KEYS {
+        for key in *keys {
+            match *section {
+                "" if sections.contains(key) => {}
+                "" => known.push((*key).to_owned()),
+                section => known.push(format!("{section}.{key}")),
+            }
+        }
+    }
+    assert_eq!(documented, known);
+    let (_, rest) = text.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let config = parse(example).unwrap();
+    assert_eq!(config.environment("prod").unwrap().health.len(), 2);
+}
