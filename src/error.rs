@@ -13,6 +13,7 @@
 use std::error::Error;
 use std::fmt;
 
+use relstore_store::StoreError;
 use serde_json::{Value, json};
 
 use crate::config::ConfigError;
@@ -123,6 +124,20 @@ impl fmt::Display for CommandError {
             }
         }
         Ok(())
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::NoStore { .. } | StoreError::NoRelease { .. } => ExitCode::BadInput,
+            _ => ExitCode::Failure,
+        };
+        let command_error = Self::of(code, &error);
+        match error.hint() {
+            Some(hint) => command_error.hint(hint),
+            None => command_error,
+        }
     }
 }
 

@@ -33,6 +33,11 @@ impl Output {
         }
     }
 
+    /// Writes a result that is JSON in any case.
+    pub(crate) fn json(&self, object: Value) -> Result<()> {
+        self.raw(&with_version(object))
+    }
+
     /// Writes a result that has only one form, such as a manifest.
     pub(crate) fn raw(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();

@@ -1,0 +1,133 @@
+//! `relstore list`: the releases in the store.
+
+use std::collections::HashMap;
+
+use relstore_store::id::ReleaseId;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::error::Result;
+use crate::exit_code::ExitCode;
+use crate::git;
+use crate::output::{bytes, count, printable, table};
+use crate::release_name::short_commit;
+use crate::said::Said;
+use crate::stored::{block_on, open};
+use crate::time::local_minute;
+
+/// List the releases in the store, newest first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  relstore list
+  relstore list --limit 5 --json")]
+pub(crate) struct Args {
+    /// Show at most this many
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
+struct Listed {
+    release: ReleaseId,
+    said: Said,
+    commits: Vec<String>,
+    files: usize,
+    bytes: u64,
+}
+
+impl Listed {
+    fn finished(&self) -> Option<&str> {
+        self.said.last_build()?.finished.as_deref()
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+    block_on(async {
+        let (config, store) = open(context).await?;
+        let mut commits: HashMap<ReleaseId, Vec<String>> = HashMap::new();
+        for (commit, release) in store.commits().await? {
+            commits.entry(release).or_default().push(commit);
+        }
+        let mut listed = Vec::new();
+        for release in store.releases().await? {
+            let manifest = store.manifest(&release).await?;
+            listed.push(Listed {
+                release,
+                said: Said::of(&store.records(&release).await?),
+                commits: commits.remove(&release).unwrap_or_default(),
+                files: manifest.file_count(),
+                bytes: manifest.content_bytes(),
+            });
+        }
+        // `latest` goes by the store's own times, so that it and the first line always agree.
+        let latest = store.latest().await?;
+        listed.sort_by(|a, b| {
+            let key = |one: &Listed| {
+                (
+                    latest == Some(one.release),
+                    one.finished().map(str::to_owned),
+                )
+            };
+            key(b).cmp(&key(a)).then_with(|| a.release.cmp(&b.release))
+        });
+        listed.truncate(args.limit.unwrap_or(usize::MAX));
+        let text = text(config.as_ref(), &listed, &store.place());
+        context.output.result(&text, || document(&listed))?;
+        Ok(ExitCode::Ok)
+    })
+}
+
+fn text(config: Option<&Config>, listed: &[Listed], place: &str) -> String {
+    if listed.is_empty() {
+        return format!("no release in {place}\n");
+    }
+    let mut rows = vec![
+        ["RELEASE", "BUILT", "COMMIT", "FILES", "SIZE", "SUBJECT"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for one in listed {
+        let commit = one
+            .said
+            .last_build()
+            .and_then(|build| build.commit.as_ref())
+            .or(one.commits.first());
+        let subject = commit
+            .zip(config)
+            .and_then(|(commit, config)| git::subject(config.project(), commit));
+        let dirty = one.said.last_build().is_some_and(|build| build.dirty);
+        rows.push(vec![
+            one.release.short(),
+            one.finished()
+                .map(local_minute)
+                .unwrap_or_else(|| "?".to_owned()),
+            match commit {
+                Some(commit) => format!("{}{}", short_commit(commit), if dirty { "+" } else { "" }),
+                None if dirty => "work tree".to_owned(),
+                None => "?".to_owned(),
+            },
+            count(one.files as u64),
+            bytes(one.bytes),
+            printable(&subject.unwrap_or_default()),
+        ]);
+    }
+    table(&rows)
+}
+
+fn document(listed: &[Listed]) -> Value {
+    let releases: Vec<Value> = listed
+        .iter()
+        .map(|one| {
+            json!({
+                "release": one.release,
+                "finished": one.finished(),
+                "commits": one.commits,
+                "dirty": one.said.last_build().is_some_and(|build| build.dirty),
+                "files": one.files,
+                "bytes": one.bytes,
+            })
+        })
+        .collect();
+    json!({ "releases": releases })
+}
