@@ -1,0 +1,37 @@
+# The commands of the README. Each installs what it needs (scripts/setup.sh).
+MAKEFLAGS += --no-print-directory
+export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.PHONY: help build demo test lint bench clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## compile the program and its static host helper into target/release
+	@scripts/setup.sh lint
+	cargo build --release --locked --bin relstore
+	@scripts/helper.sh release
+
+demo: ## build, deploy, break and roll back a real Laravel application on this machine
+	@scripts/setup.sh demo
+	cargo build --release --locked --bin relstore
+	@bin=$$(scripts/helper.sh release) && scripts/demo.sh "$$bin"
+
+test: ## run all tests, the end-to-end ones against a real server on loopback
+	@scripts/test.sh
+
+lint: ## formatting, clippy, dependencies, documentation: warnings are errors
+	@scripts/setup.sh lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --features e2e --locked -- -D warnings
+	cargo deny --workspace --locked check bans licenses sources
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked
+
+bench: ## run the benchmarks, one after another
+	@scripts/setup.sh test
+	cargo build --release --locked --bin relstore
+	@bin=$$(scripts/helper.sh release) && for bench in benches/*.sh; do "$$bench" "$$bin" || exit; done
+
+clean: ## remove what was compiled and what the tests and the demo left
+	cargo clean
+	rm -rf /var/tmp/relstore-test /var/tmp/relstore-demo

@@ -1,0 +1,122 @@
+#!/bin/bash
+# Installs what this machine lacks:  setup.sh build|demo|test|lint
+#
+#   build   compile relstore; build the example application (PHP, Composer, Node)
+#   demo    and serve it: nginx, PHP-FPM, MariaDB, sshd
+#   test    and test it: nix, b3sum, a load generator, cargo-nextest
+#   lint    compile relstore; rustfmt, clippy, cargo-deny
+#
+# Debian packages come by apt, as root or by `sudo -n`; without either, the command to run is
+# printed and the exit code is 1. Rust itself is expected to be there. What is there already is
+# left alone: Node and Composer may come from anywhere.
+set -euo pipefail
+
+mode=${1:-}
+case $mode in build|demo|test|lint) ;; *) sed -n '2,7p' "$0" >&2; exit 2 ;; esac
+export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/sbin"
+
+missing=()
+has()     { command -v "$1" >/dev/null 2>&1; }
+# A program, from wherever it comes; else this package.
+program() { has "$1" || missing+=("${@:2}"); }
+# Debian packages, where only Debian's own will do.
+package() {
+    local name
+    for name in "$@"; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
+    done
+}
+
+has cargo || { echo "setup: Rust is missing (https://rustup.rs), at least version $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")" >&2; exit 1; }
+has cc && [ -e /usr/include/stdlib.h ] || missing+=(gcc libc6-dev)   # ring, zstd and blake3 are partly C
+program git git
+
+if [ "$mode" != lint ]; then
+    # vite 6 runs on Node 18 (Debian's), 20, 22 and newer.
+    if has node; then
+        node -e 'process.exit(+process.versions.node.split(".")[0] >= 18 ? 0 : 1)' ||
+            { echo "setup: $(command -v node) is $(node --version), but the example needs Node 18 or newer" >&2; exit 1; }
+    fi
+    program node nodejs npm
+    program npm npm
+    program composer composer
+    program bwrap bubblewrap
+    program unzip unzip
+    program curl curl ca-certificates
+    # The example's Composer packages are cut from these; extensions as Laravel wants them.
+    package php8.2-cli php8.2-curl php8.2-mbstring php8.2-xml php8.2-zip php8.2-sqlite3 php8.2-mysql \
+        php-laravel-framework php-mockery
+fi
+if [ "$mode" = demo ] || [ "$mode" = test ]; then
+    package php8.2-fpm
+    program nginx nginx-light
+    program mariadbd mariadb-server
+    program sshd openssh-server
+    program ssh openssh-client
+    program sudo sudo
+    program setfacl acl
+    program setpriv util-linux
+    program ps procps
+fi
+if [ "$mode" = test ]; then
+    program b3sum b3sum
+    program nix nix-bin
+    program wrk wrk
+    program zstd zstd
+fi
+
+# Runs its arguments as root; 1 without running them when that is impossible.
+root_prefix=()
+if [ "$(id -u)" != 0 ]; then root_prefix=(sudo -n); fi
+
+install_packages() {
+    local names; mapfile -t names < <(printf '%s\n' "${missing[@]}" | sort -u)
+    local line="apt-get install --yes --no-install-recommends ${names[*]}"
+    if ! has apt-get; then
+        echo "setup: needs Debian 12; missing: ${names[*]}" >&2; exit 1
+    fi
+    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+        printf 'setup: these packages are missing; as root:\n  %s\n' "$line" >&2; exit 1
+    fi
+    echo "setup: installing ${names[*]}" >&2
+    # Servers come with the packages; installed for their programs, they are neither started now
+    # (policy-rc.d is how Debian's scripts ask) nor at the next boot.
+    "${root_prefix[@]}" env DEBIAN_FRONTEND=noninteractive bash -euo pipefail -s "${names[@]}" >&2 <<'ROOT'
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' > $policy; chmod 755 $policy
+    trap 'rm -f $policy' EXIT
+fi
+apt-get update -qq
+apt-get install --yes -qq --no-install-recommends "$@" < /dev/null
+if [ -d /run/systemd/system ]; then
+    for name in "$@"; do
+        case $name in
+            nginx-light)    systemctl disable --quiet nginx ;;
+            php8.2-fpm)     systemctl disable --quiet php8.2-fpm ;;
+            mariadb-server) systemctl disable --quiet mariadb ;;
+            openssh-server) systemctl disable --quiet ssh ;;
+        esac
+    done
+fi
+ROOT
+}
+if [ ${#missing[@]} -gt 0 ]; then install_packages; fi
+
+# Cargo's subcommands are compiled here, from the registry.
+subcommand() {
+    cargo "$1" --version >/dev/null 2>&1 && return
+    echo "setup: installing cargo-$1 (takes minutes)" >&2
+    cargo install --locked --quiet "cargo-$1" < /dev/null >&2
+}
+component() {
+    "$2" --version >/dev/null 2>&1 && return
+    echo "setup: installing $1" >&2
+    rustup component add "$1" < /dev/null >&2
+}
+if [ "$mode" = test ]; then subcommand nextest; fi
+if [ "$mode" = lint ]; then
+    component rustfmt rustfmt
+    component clippy cargo-clippy
+    subcommand deny
+fi

@@ -1,0 +1,43 @@
+#!/bin/bash
+# All tests, the end-to-end ones against a real sshd, nginx, PHP-FPM and MariaDB on loopback:
+#   test.sh [arguments for cargo nextest run]
+# Ends what it started. The last thing printed is the runner's summary, the exit code is its own.
+set -euo pipefail
+repo=$(cd "$(dirname "$0")/.." && pwd)
+cd "$repo"
+export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/sbin"
+work=/var/tmp/relstore-test
+stack=$repo/fixtures/stack/stack.sh
+select=(--workspace --locked --features e2e)
+
+# Accounts, www-data's PHP and folders of `deploy` need root; compiling does not, and must not
+# leave files of root in the target folder.
+root=()
+if [ "$(id -u)" != 0 ]; then
+    sudo -n true 2>/dev/null || { echo "test: needs root or sudo without a password (accounts, nginx as www-data)" >&2; exit 1; }
+    root=(sudo -n --preserve-env env "PATH=$PATH" "HOME=$HOME")
+    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${triple}_RUNNER=${root[*]}"
+fi
+
+scripts/setup.sh test
+scripts/flake-check.sh
+scripts/helper.sh debug >/dev/null
+cargo nextest run "${select[@]}" --no-run "$@"
+
+finish() { "${root[@]}" "$stack" stop "$work/stack" >/dev/null 2>&1 || true; }
+trap finish EXIT
+finish                                   # what a killed run may have left
+"${root[@]}" rm -rf "$work"
+"${root[@]}" install -d -m 755 "$work"
+export SSH_PORT=22022 HTTP_PORT=18080 APP=$work/www
+"${root[@]}" fixtures/app.sh "$work/notes"
+"${root[@]}" "$stack" init "$work/stack"
+"${root[@]}" "$stack" start "$work/stack"
+variables=$("${root[@]}" "$stack" env "$work/stack")
+eval "$variables"
+export RELSTORE_FIXTURE_APP=$work/notes
+
+code=0
+cargo nextest run "${select[@]}" "$@" < /dev/null || code=$?
+exit "$code"
