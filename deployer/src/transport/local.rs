@@ -1,0 +1,153 @@
+//! The host helper as a process of this machine, for a folder of this machine.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+
+use super::bootstrap::{self, Start};
+use super::channel::{Channel, Counters, Link, Meter, Metered, Process, Tail};
+use super::helper::digest;
+use super::{Caller, HelperBinary, TransportError};
+
+/// What messages call this machine.
+const HOST: &str = "this machine";
+
+/// Installs the helper below `base` as on any other host and starts it.
+pub(super) async fn open(
+    base: &str,
+    helper: &HelperBinary,
+    caller: &Caller,
+) -> Result<Channel, TransportError> {
+    let installed = {
+        let (base, helper) = (base.to_owned(), helper.clone());
+        let install = tokio::task::spawn_blocking(move || install(&base, &helper));
+        install.await.map_err(|error| TransportError::Closed {
+            host: HOST.into(),
+            doing: "installing the host helper",
+            detail: error.to_string(),
+        })??
+    };
+    let path = PathBuf::from(helper.installed(base));
+    let mut child = spawn(&path, base).map_err(|source| TransportError::Io {
+        doing: "run",
+        path: path.clone(),
+        source,
+    })?;
+
+    let meter = Meter::default();
+    let stderr = Tail::default();
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(stdin), Some(stdout), Some(mut errors)) = pipes else {
+        return Err(TransportError::Closed {
+            host: HOST.into(),
+            doing: "starting the host helper",
+            detail: "its pipes are missing".into(),
+        });
+    };
+    let tail = stderr.clone();
+    tokio::spawn(async move {
+        let mut piece = vec![0; 4 << 10];
+        while let Ok(read @ 1..) = errors.read(&mut piece).await {
+            tail.push(&piece[..read]);
+        }
+    });
+    let channel = Channel {
+        reader: Box::new(Metered::new(stdout, &meter)),
+        writer: Box::new(Metered::new(stdin, &meter)),
+        link: Link {
+            host: HOST.into(),
+            stderr,
+            counters: Counters {
+                payload: meter.clone(),
+                wire: meter,
+            },
+            installed,
+            limit: caller.limits.idle,
+            process: Process::Local(child),
+        },
+    };
+    match bootstrap::start(channel).await? {
+        Start::Running(channel) => Ok(*channel),
+        Start::Absent { exit, output } => Err(TransportError::HelperDoesNotRun {
+            host: HOST.into(),
+            exit,
+            output,
+        }),
+    }
+}
+
+/// Starts the helper in a session of its own, so that neither the terminal's signals nor its end
+/// reach it: like a remote one, it learns from its input that the program is gone.
+fn spawn(path: &Path, base: &str) -> io::Result<Child> {
+    let piped = |program: &Path| {
+        let mut command = Command::new(program);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    };
+    let mut with_session = piped(Path::new("setsid"));
+    with_session.arg(path).args(["serve", "--base", base]);
+    match with_session.spawn() {
+        // Without setsid, a process group keeps at least the terminal's signals away.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut alone = piped(path);
+            alone
+                .args(["serve", "--base", base])
+                .process_group(0)
+                .spawn()
+        }
+        other => other,
+    }
+}
+
+/// Puts the helper into its folder unless it is there with the same bytes; returns whether it
+/// had to.
+fn install(base: &str, helper: &HelperBinary) -> Result<bool, TransportError> {
+    let target = PathBuf::from(helper.installed(base));
+    if digest(&target).is_ok_and(|(sha256, ..)| sha256 == helper.sha256) {
+        return Ok(false);
+    }
+    let failed = |error: io::Error| {
+        let (host, base, stderr) = (HOST.to_owned(), base.to_owned(), error.to_string());
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                TransportError::DiskFull { host, base, stderr }
+            }
+            _ => TransportError::BaseUnwritable { host, base, stderr },
+        }
+    };
+    let folder = PathBuf::from(helper.folder(base));
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(base)
+        .map_err(failed)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(failed)?;
+
+    let fresh = folder.join(format!("new.{}", std::process::id()));
+    let placed = fs::copy(&helper.path, &fresh)
+        .and_then(|_| fs::set_permissions(&fresh, fs::Permissions::from_mode(0o700)))
+        .map_err(failed)
+        .and_then(|()| match digest(&fresh) {
+            Ok((sha256, ..)) if sha256 == helper.sha256 => Ok(()),
+            Ok(_) => Err(TransportError::UploadDamaged { host: HOST.into() }),
+            Err(error) => Err(failed(error)),
+        })
+        .and_then(|()| fs::rename(&fresh, &target).map_err(failed));
+    if placed.is_err() {
+        // The error is already on its way; a leftover would only cost space.
+        let _ = fs::remove_file(&fresh);
+    }
+    placed.map(|()| true)
+}
