@@ -1,0 +1,249 @@
+//! What can go wrong in a build, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use relstore_store::StoreError;
+
+use crate::gate::GateResult;
+use crate::plan::PlanError;
+
+/// A failure of a build. Whatever it is, nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The request contradicts itself or asks for something that does not exist.
+    #[error("the build cannot be planned")]
+    Plan(#[from] PlanError),
+    /// A file or folder could not be read or written.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// The attempt: `read`, `write`, ...
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program is not in the search path.
+    #[error("`{program}` is not installed, {user} needs it")]
+    NoProgram {
+        /// Its name.
+        program: String,
+        /// Who needs it, such as "step `composer`".
+        user: String,
+    },
+    /// A program is there but could not be started.
+    #[error("cannot run {}", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The project is no git repository, so it has no commits.
+    #[error("{} is not in a git repository", folder.display())]
+    NoRepository {
+        /// The project.
+        folder: PathBuf,
+    },
+    /// The repository belongs to somebody else. Reading it anyway would let its owner run
+    /// programs through its configuration.
+    #[error("git refuses the repository of {}, it belongs to another user", folder.display())]
+    Ownership {
+        /// The project.
+        folder: PathBuf,
+    },
+    /// The name is no commit of the repository.
+    #[error("`{revision}` is no commit of the repository of {}", folder.display())]
+    NoCommit {
+        /// As given.
+        revision: String,
+        /// The project.
+        folder: PathBuf,
+    },
+    /// The commit has no such folder.
+    #[error("commit {commit} has no folder `{prefix}`")]
+    NoPrefix {
+        /// The commit.
+        commit: String,
+        /// The project's folder in its repository, escaped.
+        prefix: String,
+    },
+    /// The clone lacks a file of the commit (a partial clone).
+    #[error("object {object} of `{path}` is not in the repository")]
+    NoObject {
+        /// Object name in git.
+        object: String,
+        /// The file, escaped.
+        path: String,
+    },
+    /// git failed or said something that it should not.
+    #[error("git could not {what}")]
+    Git {
+        /// The attempt.
+        what: &'static str,
+        /// What git wrote on stderr.
+        said: Vec<String>,
+    },
+    /// Paths that no release may have. Leaving them out silently could break the application,
+    /// taking them could publish a secret or let a release reach out of its folder.
+    #[error("{} cannot be part of a release", count(refusals.len(), "path"))]
+    Refused {
+        /// All of them.
+        refusals: Vec<Refusal>,
+    },
+    /// A command of a step failed.
+    #[error("step `{step}` failed: `{command}` ended with {status}")]
+    Step {
+        /// Name of the step.
+        step: &'static str,
+        /// The command line.
+        command: String,
+        /// `exit status: 1`, `signal: 9`.
+        status: String,
+        /// The last lines of its output.
+        output: Vec<String>,
+        /// The whole output.
+        log: PathBuf,
+    },
+    /// A command of a step took too long and was ended.
+    #[error("step `{step}` was stopped: `{command}` did not end within {} s", limit.as_secs())]
+    StepTime {
+        /// Name of the step.
+        step: &'static str,
+        /// The command line.
+        command: String,
+        /// How long it may take.
+        limit: Duration,
+        /// The last lines of its output.
+        output: Vec<String>,
+        /// The whole output.
+        log: PathBuf,
+    },
+    /// A command ended well, but what it said means that the result cannot be relied on.
+    #[error("step `{step}` is refused: {reason}")]
+    StepRefused {
+        /// Name of the step.
+        step: &'static str,
+        /// Why.
+        reason: &'static str,
+        /// The lines that say so.
+        said: Vec<String>,
+    },
+    /// The tree lacks what a Laravel release must have.
+    #[error("{} of {} gates failed", failed(results), results.len())]
+    Gates {
+        /// Every gate that was asked.
+        results: Vec<GateResult>,
+        /// The step that failed, probably because of what is missing.
+        source: Option<Box<BuildError>>,
+    },
+    /// The store failed.
+    #[error("the release was not stored")]
+    Store(#[from] StoreError),
+    /// The build was given up: the program is ending.
+    #[error("the build was interrupted")]
+    Interrupted,
+}
+
+/// A path that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// Relative to the release, escaped.
+    pub path: String,
+    /// Why, the end of the sentence "PATH ...".
+    pub reason: String,
+}
+
+impl BuildError {
+    /// One line per particular: each refused path, each failed gate, the last output of a step.
+    #[must_use]
+    pub fn details(&self) -> Vec<String> {
+        match self {
+            Self::Refused { refusals } => refusals
+                .iter()
+                .map(|refusal| format!("`{}` {}", refusal.path, refusal.reason))
+                .collect(),
+            Self::Gates { results, source } => {
+                let failed = results.iter().filter_map(GateResult::failure);
+                let cause = source.iter().flat_map(|source| source.details());
+                failed.chain(cause).collect()
+            }
+            Self::Step { output, .. } | Self::StepTime { output, .. } => output.clone(),
+            Self::StepRefused { said, .. } | Self::Git { said, .. } => said.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What to do next, when there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Plan(error) => error.hint(),
+            Self::NoProgram { program, .. } => Some(match program.as_str() {
+                "node" | "npm" => "`apt install nodejs npm`, or put Node.js into PATH".to_owned(),
+                "php" => "`apt install php-cli`".to_owned(),
+                program => format!("`apt install {program}`"),
+            }),
+            Self::NoRepository { .. } => Some(
+                "`git init` and commit, or build the files as they are with `--dirty`".to_owned(),
+            ),
+            Self::Ownership { folder } => Some(format!(
+                "if you trust its owner: `git config --global --add safe.directory {}`, with the repository's top folder",
+                folder.display()
+            )),
+            Self::NoCommit { .. } => Some(
+                "a shallow clone has only its last commits: `git fetch origin <commit>`, and `git fetch --tags` for tags".to_owned(),
+            ),
+            Self::NoPrefix { .. } => {
+                Some("the project's folder must be committed before it can be built".to_owned())
+            }
+            Self::NoObject { .. } => {
+                Some("this is a partial clone: `git fetch --refetch --no-filter` completes it".to_owned())
+            }
+            Self::Refused { .. } => {
+                Some("remove them, or leave them out with `[build] exclude`".to_owned())
+            }
+            Self::Step { log, .. } | Self::StepTime { log, .. } => {
+                Some(format!("the whole output is in {}", log.display()))
+            }
+            Self::StepRefused { step: "composer", .. } => Some(
+                "correct it, run `composer update --lock` when composer.lock is old, and commit both files".to_owned(),
+            ),
+            Self::Gates { .. } => Some(
+                "nothing was stored; a gate that cannot hold for this application is named in `[gates] off`".to_owned(),
+            ),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room on this disk; nothing was stored".to_owned())
+            }
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+fn failed(results: &[GateResult]) -> usize {
+    results.iter().filter(|result| result.has_failed()).count()
+}
+
+/// Puts the attempt and the path into an I/O error.
+pub(crate) trait IoContext<T> {
+    /// Names what was attempted on which path.
+    fn at(self, what: &'static str, path: &Path) -> Result<T, BuildError>;
+}
+
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T, BuildError> {
+        self.map_err(|error| BuildError::Io {
+            what,
+            path: path.to_owned(),
+            source: error.into(),
+        })
+    }
+}

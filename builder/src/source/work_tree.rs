@@ -1,0 +1,233 @@
+//! The files of the project's folder as they are: what git tracks and what it does not ignore,
+//! without what was deleted. A folder that is in no repository is walked.
+
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+use rayon::prelude::*;
+use relstore_store::name::EntryPath;
+
+use super::{
+    Export, LFS_MAX, LFS_POINTER, NO_COMMIT_EPOCH, Refusals, SUBMODULE, Source, Writer,
+    is_lfs_pointer,
+};
+use crate::error::{BuildError, IoContext, Refusal};
+use crate::exclude::shown;
+
+const NESTED: &str = "is a git repository of its own; its files belong to another project";
+
+/// Copies the work tree's files below the project's folder.
+pub(crate) fn export(export: &Export<'_>) -> Result<Source, BuildError> {
+    let mut refusals = Refusals::default();
+    let mut source = Source {
+        commit: None,
+        dirty: true,
+        epoch: NO_COMMIT_EPOCH,
+        prefix: String::new(),
+        files: 0,
+        bytes: 0,
+    };
+    let paths = if in_repository(export.project)? {
+        let git = export.git()?;
+        let prefix = git.prefix()?;
+        source.prefix = shown(prefix.strip_suffix(b"/").unwrap_or(&prefix));
+        source.commit = git.commit("HEAD")?;
+        if let Some(commit) = &source.commit {
+            source.epoch = git.time_of(commit)?;
+        }
+        let tracked = git.output("list the tracked files", &["ls-files", "-z", "--stage"])?;
+        let others = ["ls-files", "-z", "--others", "--exclude-standard"];
+        let others = git.output("list the new files", &others)?;
+        listed(export, &tracked, &others, &mut refusals)
+    } else {
+        walked(export)?
+    };
+    (source.files, source.bytes) = copy(export, paths, &mut refusals)?;
+    refusals.finish()?;
+    Ok(source)
+}
+
+/// Looks for `.git` itself: git's own answer would be lost where git is not installed, and all
+/// ignored files would come along unnoticed.
+fn in_repository(project: &Path) -> Result<bool, BuildError> {
+    let project = std::fs::canonicalize(project).at("find", project)?;
+    Ok(project
+        .ancestors()
+        .any(|folder| folder.join(".git").symlink_metadata().is_ok()))
+}
+
+/// The paths of git's two lists.
+fn listed(
+    export: &Export<'_>,
+    tracked: &[u8],
+    others: &[u8],
+    refusals: &mut Refusals,
+) -> BTreeSet<Vec<u8>> {
+    let mut paths = BTreeSet::new();
+    let lines = |text| <[u8]>::split(text, |&byte| byte == 0).filter(|line| !line.is_empty());
+    for line in lines(tracked) {
+        // `<mode> <object> <stage>\t<path>`; several stages of one path while a merge is open
+        let Some(tab) = line.iter().position(|&byte| byte == b'\t') else {
+            continue;
+        };
+        let path = &line[tab + 1..];
+        if !line.starts_with(b"160000 ") {
+            paths.insert(path.to_vec());
+        } else if !export.release_excludes.covers(path) {
+            refusals.add(path, SUBMODULE);
+        }
+    }
+    for path in lines(others) {
+        match path.strip_suffix(b"/") {
+            None => {
+                paths.insert(path.to_vec());
+            }
+            Some(folder) if export.release_excludes.covers(folder) => {}
+            Some(folder) => refusals.add(folder, NESTED),
+        }
+    }
+    paths.retain(|path| !export.source_excludes.covers(path));
+    paths
+}
+
+/// All files of the folder. Nothing says which files below shared folders are the application's
+/// and which are uploads, sessions and logs, so only the `.gitignore` files that hold Laravel's
+/// empty folders are taken there.
+fn walked(export: &Export<'_>) -> Result<BTreeSet<Vec<u8>>, BuildError> {
+    let below = |path: &Path| {
+        let inner = path.strip_prefix(export.project).unwrap_or(path);
+        inner.as_os_str().as_bytes().to_vec()
+    };
+    let walk = walkdir::WalkDir::new(export.project)
+        .min_depth(1)
+        .into_iter()
+        .filter_entry(|entry| {
+            entry.depth() == 0 || !export.source_excludes.matches(&below(entry.path()))
+        });
+    let mut paths = BTreeSet::new();
+    for entry in walk {
+        let entry = entry.map_err(|error| BuildError::Io {
+            what: "read",
+            path: error.path().unwrap_or(export.project).to_owned(),
+            source: error.into(),
+        })?;
+        if entry.file_type().is_dir() {
+            continue;
+        }
+        let path = below(entry.path());
+        let shared = export.shared_dirs.iter().any(|folder| {
+            path.strip_prefix(folder.as_bytes())
+                .is_some_and(|rest| rest.first() == Some(&b'/'))
+        });
+        if !shared || entry.file_name() == ".gitignore" {
+            paths.insert(path);
+        }
+    }
+    Ok(paths)
+}
+
+enum Found {
+    Gone,
+    Link(Vec<u8>),
+    File(Metadata),
+    Refused(&'static str),
+}
+
+fn look(export: &Export<'_>, path: &EntryPath) -> Result<Found, BuildError> {
+    let place = export.project.join(path.as_path());
+    let meta = match std::fs::symlink_metadata(&place) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(Found::Gone);
+        }
+        meta => meta.at("look at", &place)?,
+    };
+    let kind = meta.file_type();
+    Ok(if kind.is_symlink() {
+        let target = std::fs::read_link(&place).at("read link", &place)?;
+        Found::Link(target.into_os_string().into_vec())
+    } else if kind.is_file() {
+        Found::File(meta)
+    } else if kind.is_dir() {
+        // A tracked file that was replaced by a folder: its files are listed on their own.
+        Found::Gone
+    } else if kind.is_socket() {
+        Found::Refused("is a socket")
+    } else {
+        Found::Refused("is neither a file, a folder nor a link")
+    })
+}
+
+fn copy(
+    export: &Export<'_>,
+    paths: BTreeSet<Vec<u8>>,
+    refusals: &mut Refusals,
+) -> Result<(u64, u64), BuildError> {
+    let mut writer = Writer::new(export.target);
+    let mut files = Vec::new();
+    for path in paths {
+        let released = !export.release_excludes.covers(&path);
+        let path = match EntryPath::new(path.as_slice()) {
+            Ok(path) => path,
+            Err(error) => {
+                refusals.add(
+                    &path,
+                    format!("has a name that no release may have: {error}"),
+                );
+                continue;
+            }
+        };
+        match look(export, &path)? {
+            Found::Gone => {}
+            Found::Refused(reason) if released => refusals.add(path.as_bytes(), reason),
+            Found::Refused(_) => {}
+            Found::Link(target) => writer.link(path, target),
+            Found::File(meta) => files.push((writer.place(&path)?, path, meta, released)),
+        }
+    }
+    let copied: Vec<(u64, Option<Refusal>)> = files
+        .par_iter()
+        .map(|(place, path, meta, released)| {
+            export.check_cancelled()?;
+            copy_file(export, place, path, meta, *released)
+        })
+        .collect::<Result<_, _>>()?;
+    writer.finish()?;
+    let bytes = copied.iter().map(|(bytes, _)| bytes).sum();
+    refusals.extend(copied.into_iter().filter_map(|(_, refusal)| refusal));
+    Ok((files.len() as u64, bytes))
+}
+
+fn copy_file(
+    export: &Export<'_>,
+    place: &Path,
+    path: &EntryPath,
+    meta: &Metadata,
+    released: bool,
+) -> Result<(u64, Option<Refusal>), BuildError> {
+    let origin = export.project.join(path.as_path());
+    let bytes = std::fs::copy(&origin, place).at("copy", &origin)?;
+    let mode = if meta.permissions().mode() & 0o100 == 0 {
+        0o644
+    } else {
+        0o755
+    };
+    std::fs::set_permissions(place, PermissionsExt::from_mode(mode))
+        .at("set the mode of", place)?;
+    let mut refusal = None;
+    if released && bytes < LFS_MAX {
+        let head = std::fs::read(place).at("read", place)?;
+        refusal = is_lfs_pointer(&head).then(|| Refusal {
+            path: path.to_string(),
+            reason: LFS_POINTER.to_owned(),
+        });
+    }
+    Ok((bytes, refusal))
+}
