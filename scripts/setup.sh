@@ -44,7 +44,7 @@ if [ "$mode" != lint ]; then
     program unzip unzip
     program curl curl ca-certificates
     # The example's Composer packages are cut from these; extensions as Laravel wants them.
-    package php8.2-cli php8.2-curl php8.2-mbstring php8.2-xml php8.2-zip php8.2-sqlite3 php8.2-mysql \
+    package php8.2-cli php8.2-mbstring php8.2-xml php8.2-zip php8.2-sqlite3 php8.2-mysql \
         php-laravel-framework php-mockery
 fi
 if [ "$mode" = demo ] || [ "$mode" = test ]; then
