@@ -205,6 +205,9 @@ impl BuildError {
             Self::Refused { .. } => {
                 Some("remove them, or leave them out with `[build] exclude`".to_owned())
             }
+            Self::Step { command, .. } if command.starts_with("composer validate") => Some(
+                "when composer.lock is old: `composer update --lock`, and commit it".to_owned(),
+            ),
             Self::Step { log, .. } | Self::StepTime { log, .. } => {
                 Some(format!("the whole output is in {}", log.display()))
             }

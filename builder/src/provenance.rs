@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::gate::{GateResult, Verdict};
 use crate::source::Source;
-use crate::step::Step;
+use crate::step::{CommandLine, Step};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
@@ -58,14 +58,7 @@ impl Origin {
     #[must_use]
     pub fn provenance(&self, release: &ReleaseId, manifest: &[u8]) -> Vec<u8> {
         let source = &self.source;
-        let steps: Vec<Value> = self
-            .steps
-            .iter()
-            .map(|step| {
-                let commands: Vec<String> = step.commands.iter().map(|line| line.text()).collect();
-                json!({ "name": step.name, "commands": commands, "env": step.env, "network": step.network })
-            })
-            .collect();
+        let steps: Vec<Value> = self.steps.iter().map(step).collect();
         let mut dependencies: Vec<Value> = self
             .locks
             .iter()
@@ -91,8 +84,8 @@ impl Origin {
                     "env": self.env,
                     "exclude": self.exclude,
                     "gatesOff": self.names(|verdict| *verdict == Verdict::Off),
-                    "shared": paths(self.layout.shared_dirs.iter().chain(&self.layout.shared_files)),
-                    "writable": paths(self.layout.writable_dirs.iter()),
+                    "shared": paths(&[&self.layout.shared_dirs, &self.layout.shared_files]),
+                    "writable": paths(&[&self.layout.writable_dirs]),
                 },
                 "internalParameters": {
                     "steps": steps,
@@ -138,8 +131,19 @@ impl Origin {
     }
 }
 
-fn paths<'a>(paths: impl Iterator<Item = &'a EntryPath>) -> Vec<String> {
-    paths.map(ToString::to_string).collect()
+fn step(step: &Step) -> Value {
+    let commands: Vec<String> = step.commands.iter().map(CommandLine::text).collect();
+    json!({
+        "name": step.name,
+        "commands": commands,
+        "env": step.env,
+        "network": step.network,
+    })
+}
+
+fn paths(lists: &[&Vec<EntryPath>]) -> Vec<String> {
+    let all = lists.iter().flat_map(|list| list.iter());
+    all.map(ToString::to_string).collect()
 }
 
 fn statement(release: &ReleaseId, manifest: &[u8], kind: &str, predicate: &Value) -> Vec<u8> {
