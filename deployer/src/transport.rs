@@ -19,6 +19,7 @@ mod helper;
 mod known_hosts;
 mod local;
 mod preamble;
+mod pump;
 mod ssh;
 mod ssh_config;
 mod target;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 pub use crate::protocol::MAGIC;
 pub use channel::{Channel, Exit, Link, Reader, Traffic, Writer};
-pub use error::{KeyAttempt, TransportError};
+pub use error::{KeyAttempt, ShownKey, TransportError};
 pub use helper::HelperBinary;
 pub use known_hosts::KnownKey;
 pub use target::SshTarget;

@@ -91,14 +91,13 @@ pub(super) async fn start(mut channel: Channel) -> Result<Start, TransportError>
     }
 }
 
-/// Copies `helper` over a channel on which [`install_command`] was started. `failed` is how the
-/// attempt to start it ended: the reason to give when the helper lies there intact.
+/// Copies `helper` over a channel on which [`install_command`] was started, unless it lies there
+/// intact; returns whether it had to.
 pub(super) async fn install(
     mut channel: Channel,
     base: &str,
     helper: &HelperBinary,
-    failed: (Exit, String),
-) -> Result<(), TransportError> {
+) -> Result<bool, TransportError> {
     let mut talk = Talk::default();
     let meter = channel.link.counters.payload.clone();
     let limit = channel.link.limit;
@@ -126,7 +125,12 @@ pub(super) async fn install(
                 output,
             });
         }
-        Err(other) => return Err(other),
+        Err(noise @ TransportError::ShellNoise { .. }) => return Err(noise),
+        Err(other) => {
+            // The script removes what it began once its input ends; its own end says nothing new.
+            let _ = channel.finish().await;
+            return Err(other);
+        }
     };
     let exit = channel.finish().await?;
     let stderr = stderr.text();
@@ -136,11 +140,8 @@ pub(super) async fn install(
     };
     let base = base.to_owned();
     match word {
-        Word::Done => Ok(()),
-        Word::Present => {
-            let (exit, output) = failed;
-            Err(TransportError::HelperDoesNotRun { host, exit, output })
-        }
+        Word::Done => Ok(true),
+        Word::Present => Ok(false),
         Word::NoSha256sum => Err(TransportError::NoSha256sum { host }),
         Word::Damaged => Err(TransportError::UploadDamaged { host }),
         Word::Unwritable if is_full(&stderr) => {

@@ -15,12 +15,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::Child;
+use tokio::task::JoinHandle;
 
 use super::TransportError;
-use super::ssh::SshLink;
+use super::pump::SshLink;
 
 /// How much of the other side's stderr is kept, in bytes.
 const TAIL: usize = 16 << 10;
+
+/// How long the last words of an ended local process are waited for.
+const STDERR_GRACE: Duration = Duration::from_millis(500);
 
 /// Reading end of a channel.
 pub type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
@@ -66,7 +70,11 @@ pub struct Link {
 
 /// The far end's process, as seen from here.
 pub(super) enum Process {
-    Local(Child),
+    Local {
+        child: Child,
+        /// Ends when all of its stderr is kept.
+        stderr: JoinHandle<()>,
+    },
     Ssh(SshLink),
 }
 
@@ -100,8 +108,12 @@ impl Link {
         let host = self.host;
         let ended = async {
             match self.process {
-                Process::Local(mut child) => match child.wait().await {
-                    Ok(status) => Ok(Exit::from(status)),
+                Process::Local { mut child, stderr } => match child.wait().await {
+                    Ok(status) => {
+                        // A process that it left behind may hold the pipe open.
+                        let _ = tokio::time::timeout(STDERR_GRACE, stderr).await;
+                        Ok(Exit::from(status))
+                    }
                     Err(error) => Err(error.to_string()),
                 },
                 Process::Ssh(link) => link.finish().await,

@@ -28,6 +28,23 @@ impl fmt::Display for KeyAttempt {
     }
 }
 
+/// The key a host shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownKey {
+    /// `ssh-ed25519` and the like.
+    pub algorithm: String,
+    /// `SHA256:...` of the key.
+    pub fingerprint: String,
+    /// The name the key is looked up and recorded under, as in a known_hosts file.
+    pub name: String,
+}
+
+impl fmt::Display for ShownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.algorithm, self.fingerprint)
+    }
+}
+
 /// Why no channel to a host helper could be opened or kept. `host` is the host as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
@@ -108,35 +125,27 @@ pub enum TransportError {
     /// No file vouches for the host's key. Trusting it unseen would send releases and secrets to
     /// whoever answers.
     #[error(
-        "the host key of {host} is not known: it shows {algorithm} {fingerprint}{}",
+        "the host key of {host} is not known: it shows {shown}{}",
         recorded(known)
     )]
     HostKeyUnknown {
         /// The host.
         host: String,
-        /// Type of the key shown.
-        algorithm: String,
-        /// `SHA256:...` of the key shown.
-        fingerprint: String,
-        /// The name the key is looked up and recorded under, as in a known_hosts file.
-        name: String,
+        /// The key shown.
+        shown: Box<ShownKey>,
         /// Keys of other types that are recorded for this host.
         known: Vec<KnownKey>,
     },
     /// The host shows another key than the recorded one: a new installation, or somebody between.
     #[error(
-        "the host key of {host} has changed: it shows {algorithm} {fingerprint}{}",
+        "the host key of {host} has changed: it shows {shown}{}",
         recorded(known)
     )]
     HostKeyChanged {
         /// The host.
         host: String,
-        /// Type of the key shown.
-        algorithm: String,
-        /// `SHA256:...` of the key shown.
-        fingerprint: String,
-        /// The name the key is recorded under.
-        name: String,
+        /// The key shown.
+        shown: Box<ShownKey>,
         /// The recorded keys of that type.
         known: Vec<KnownKey>,
     },
@@ -297,12 +306,12 @@ impl TransportError {
             }
             Self::Handshake { source, .. } => handshake_hint(source),
             Self::KnownHostsUnreadable { .. } => "make the file readable, or remove it".into(),
-            Self::HostKeyUnknown { name, .. } => format!(
+            Self::HostKeyUnknown { shown, .. } => format!(
                 "compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on \
                  the host's console; if it is the same, record the key with {}",
-                keyscan(name)
+                keyscan(&shown.name)
             ),
-            Self::HostKeyChanged { name, known, .. } => changed_hint(name, known),
+            Self::HostKeyChanged { shown, known, .. } => changed_hint(&shown.name, known),
             Self::HostKeyRevoked { .. } => {
                 "give the host a new key, and find out why this one was revoked before that".into()
             }

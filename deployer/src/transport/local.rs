@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
@@ -16,6 +17,11 @@ use super::{Caller, HelperBinary, TransportError};
 
 /// What messages call this machine.
 const HOST: &str = "this machine";
+
+/// How often a helper that was just written is started. A process that this one forked in the
+/// meantime may hold the file open for writing until it executes its own program; until then the
+/// kernel calls the helper busy.
+const BUSY_ATTEMPTS: u32 = 5;
 
 /// Installs the helper below `base` as on any other host and starts it.
 pub(super) async fn open(
@@ -32,13 +38,39 @@ pub(super) async fn open(
             detail: error.to_string(),
         })??
     };
+    let mut attempts = if installed { BUSY_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let channel = started(base, helper, caller, installed)?;
+        match bootstrap::start(channel).await? {
+            Start::Running(channel) => return Ok(*channel),
+            Start::Absent { exit, .. } if exit.code == Some(126) && attempts > 0 => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Start::Absent { exit, output } => {
+                return Err(TransportError::HelperDoesNotRun {
+                    host: HOST.into(),
+                    exit,
+                    output,
+                });
+            }
+        }
+    }
+}
+
+/// Returns a channel to the installed helper's process, which may not have got anywhere yet.
+fn started(
+    base: &str,
+    helper: &HelperBinary,
+    caller: &Caller,
+    installed: bool,
+) -> Result<Channel, TransportError> {
     let path = PathBuf::from(helper.installed(base));
     let mut child = spawn(&path, base).map_err(|source| TransportError::Io {
         doing: "run",
-        path: path.clone(),
+        path,
         source,
     })?;
-
     let meter = Meter::default();
     let stderr = Tail::default();
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -50,13 +82,13 @@ pub(super) async fn open(
         });
     };
     let tail = stderr.clone();
-    tokio::spawn(async move {
+    let collected = tokio::spawn(async move {
         let mut piece = vec![0; 4 << 10];
         while let Ok(read @ 1..) = errors.read(&mut piece).await {
             tail.push(&piece[..read]);
         }
     });
-    let channel = Channel {
+    Ok(Channel {
         reader: Box::new(Metered::new(stdout, &meter)),
         writer: Box::new(Metered::new(stdin, &meter)),
         link: Link {
@@ -68,17 +100,12 @@ pub(super) async fn open(
             },
             installed,
             limit: caller.limits.idle,
-            process: Process::Local(child),
+            process: Process::Local {
+                child,
+                stderr: collected,
+            },
         },
-    };
-    match bootstrap::start(channel).await? {
-        Start::Running(channel) => Ok(*channel),
-        Start::Absent { exit, output } => Err(TransportError::HelperDoesNotRun {
-            host: HOST.into(),
-            exit,
-            output,
-        }),
-    }
+    })
 }
 
 /// Starts the helper in a session of its own, so that neither the terminal's signals nor its end

@@ -3,24 +3,20 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use russh::client::{self, DisconnectReason, Handle};
 use russh::keys::{Algorithm, PublicKeyOrCertificate};
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect, Preferred, cipher};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use russh::{Preferred, cipher};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
 
 use super::bootstrap::{self, Start};
-use super::channel::{Channel, Counters, Exit, Link, Meter, Metered, Process, Tail, Writer};
+use super::channel::{Channel, Counters, Link, Meter, Metered, Process, Tail, printable};
 use super::known_hosts::{KnownHosts, Verdict, fingerprint};
+use super::pump::{self, Farewell};
 use super::ssh_config::{self, Settings};
-use super::{Caller, HelperBinary, Limits, SshTarget, TransportError, auth};
+use super::{Caller, HelperBinary, Limits, ShownKey, SshTarget, TransportError, auth};
 
 /// Receive window of a channel in bytes: enough for 100 ms at 640 Mbit/s.
 const WINDOW: u32 = 8 << 20;
@@ -39,17 +35,16 @@ pub(super) async fn open(
     let connection = Connection::open(&settings, &caller.limits).await?;
 
     let serve = bootstrap::serve_command(base, helper);
-    let failed = match bootstrap::start(connection.exec(&serve).await?).await? {
-        Start::Running(channel) => return Ok(*channel),
-        Start::Absent { exit, output } => (exit, output),
-    };
+    if let Start::Running(channel) = bootstrap::start(connection.exec(&serve).await?).await? {
+        return Ok(*channel);
+    }
     let script = bootstrap::install_command(base, helper);
-    let channel = connection.exec(&script).await?;
-    bootstrap::install(channel, base, helper, failed).await?;
+    let installed = bootstrap::install(connection.exec(&script).await?, base, helper).await?;
 
+    // Also when the script found it intact: another deploy may have copied it in between.
     match bootstrap::start(connection.exec(&serve).await?).await? {
         Start::Running(mut channel) => {
-            channel.link.installed = true;
+            channel.link.installed = installed;
             Ok(*channel)
         }
         Start::Absent { exit, output } => Err(TransportError::HelperDoesNotRun {
@@ -68,9 +63,6 @@ struct Connection {
     limit: Duration,
     farewell: Farewell,
 }
-
-/// Why a connection ended, as far as it said so.
-type Farewell = Arc<Mutex<Option<String>>>;
 
 impl Connection {
     async fn open(settings: &Settings, limits: &Limits) -> Result<Self, TransportError> {
@@ -94,7 +86,7 @@ impl Connection {
         let check = HostKeyCheck {
             settings: settings.clone(),
             known,
-            farewell: Arc::clone(&farewell),
+            farewell: farewell.clone(),
         };
         let greeting = client::connect_stream(config, stream, check);
         let mut handle = match tokio::time::timeout(limits.connect, greeting).await {
@@ -131,15 +123,15 @@ impl Connection {
         let closed = |error: russh::Error| TransportError::Closed {
             host: self.label.clone(),
             doing: "opening a channel",
-            detail: last_words(&self.farewell).unwrap_or_else(|| error.to_string()),
+            detail: self.farewell.words().unwrap_or_else(|| error.to_string()),
         };
         let opened = async {
             let channel = self.handle.channel_open_session().await?;
             channel.exec(true, command).await?;
             Ok(channel)
         };
-        let (input, output) = match tokio::time::timeout(self.limit, opened).await {
-            Ok(channel) => channel.map_err(closed)?.split(),
+        let channel = match tokio::time::timeout(self.limit, opened).await {
+            Ok(channel) => channel.map_err(closed)?,
             Err(_) => {
                 return Err(TransportError::Stalled {
                     host: self.label.clone(),
@@ -154,24 +146,11 @@ impl Connection {
             wire: self.wire.clone(),
         };
         let stderr = Tail::default();
-        let (pieces, received) = mpsc::channel(16);
-        let (writing, written) = oneshot::channel();
-        let (linked, unlinked) = oneshot::channel();
-        let (ended, exit) = oneshot::channel();
-        let writer = SshWriter {
-            inner: Some(Box::new(Box::pin(output.make_writer()))),
-            _open: writing,
-        };
-        let pump = Pump {
-            input,
-            output,
-            pieces: Some(pieces),
-            stderr: stderr.clone(),
-            farewell: Arc::clone(&self.farewell),
-        };
-        tokio::spawn(pump.run(written, unlinked, ended));
+        let handle = Arc::clone(&self.handle);
+        let (reader, writer, link) =
+            pump::start(channel, handle, stderr.clone(), self.farewell.clone());
         Ok(Channel {
-            reader: Box::new(Metered::new(SshReader::new(received), &counters.payload)),
+            reader: Box::new(Metered::new(reader, &counters.payload)),
             writer: Box::new(Metered::new(writer, &counters.payload)),
             link: Link {
                 host: self.label.clone(),
@@ -179,11 +158,7 @@ impl Connection {
                 counters,
                 installed: false,
                 limit: self.limit,
-                process: Process::Ssh(SshLink {
-                    exit,
-                    handle: Arc::clone(&self.handle),
-                    _open: linked,
-                }),
+                process: Process::Ssh(link),
             },
         })
     }
@@ -276,24 +251,24 @@ impl client::Handler for HostKeyCheck {
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Refusal> {
         let key = shown.public_key();
         let host = self.settings.label.clone();
-        let name = self.settings.names.name.clone();
-        let algorithm = key.algorithm().as_str().to_owned();
-        let fingerprint = fingerprint(&key);
+        let shown = || {
+            Box::new(ShownKey {
+                algorithm: key.algorithm().as_str().to_owned(),
+                fingerprint: fingerprint(&key),
+                name: self.settings.names.name.clone(),
+            })
+        };
         let error = match self.known.check(&self.settings.names, &key) {
             Verdict::Known => return Ok(true),
             Verdict::Revoked(key) => TransportError::HostKeyRevoked { host, key },
             Verdict::Unknown(known) => TransportError::HostKeyUnknown {
                 host,
-                algorithm,
-                fingerprint,
-                name,
+                shown: shown(),
                 known,
             },
             Verdict::Changed(known) => TransportError::HostKeyChanged {
                 host,
-                algorithm,
-                fingerprint,
-                name,
+                shown: shown(),
                 known,
             },
         };
@@ -302,192 +277,14 @@ impl client::Handler for HostKeyCheck {
 
     async fn disconnected(&mut self, reason: DisconnectReason<Refusal>) -> Result<(), Refusal> {
         let text = match &reason {
-            DisconnectReason::ReceivedDisconnect(info) => {
-                super::channel::printable(info.message.as_bytes())
-            }
+            DisconnectReason::ReceivedDisconnect(info) => printable(info.message.as_bytes()),
             DisconnectReason::Error(Refusal::Ssh(error)) => error.to_string(),
             DisconnectReason::Error(Refusal::HostKey(error)) => error.to_string(),
         };
-        *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        self.farewell.say(text);
         match reason {
             DisconnectReason::ReceivedDisconnect(_) => Ok(()),
             DisconnectReason::Error(error) => Err(error),
         }
-    }
-}
-
-fn last_words(farewell: &Farewell) -> Option<String> {
-    farewell
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone()
-}
-
-/// The hold of a [`Link`] on its connection.
-pub(super) struct SshLink {
-    exit: oneshot::Receiver<Result<Exit, String>>,
-    handle: Arc<Handle<HostKeyCheck>>,
-    _open: oneshot::Sender<()>,
-}
-
-impl SshLink {
-    /// Waits for the exit status; closes the connection when this was its last channel.
-    pub(super) async fn finish(self) -> Result<Exit, String> {
-        let exit = self.exit.await.unwrap_or_else(|_| Err(String::new()));
-        if let Some(handle) = Arc::into_inner(self.handle) {
-            // Politeness: the connection closes with the handle anyway.
-            let _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
-        }
-        exit
-    }
-}
-
-/// Takes apart what arrives on a channel. Holds the channel open for as long as the link lives.
-struct Pump {
-    input: ChannelReadHalf,
-    output: ChannelWriteHalf<client::Msg>,
-    pieces: Option<mpsc::Sender<io::Result<Bytes>>>,
-    stderr: Tail,
-    farewell: Farewell,
-}
-
-impl Pump {
-    /// Runs until the channel closes or `unlinked` resolves; sends EOF when `written` does.
-    async fn run(
-        mut self,
-        mut written: oneshot::Receiver<()>,
-        mut unlinked: oneshot::Receiver<()>,
-        ended: oneshot::Sender<Result<Exit, String>>,
-    ) {
-        let mut exit = Exit::default();
-        let (mut told, mut closed, mut writing) = (false, false, true);
-        loop {
-            let message = tokio::select! {
-                message = self.input.wait() => message,
-                _ = &mut written, if writing => {
-                    writing = false;
-                    // On a closed channel the message below tells.
-                    let _ = self.output.eof().await;
-                    continue;
-                }
-                _ = &mut unlinked => return,
-            };
-            match message {
-                Some(ChannelMsg::Data { data }) => self.pass(Ok(data), &mut unlinked).await,
-                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => self.stderr.push(&data),
-                Some(ChannelMsg::ExitStatus { exit_status }) => {
-                    exit.code = Some(exit_status);
-                    told = true;
-                }
-                Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                    let name = format!("{signal_name:?}");
-                    exit.signal = Some(super::channel::printable(name.as_bytes()));
-                    told = true;
-                }
-                Some(ChannelMsg::Failure) => {
-                    self.stderr.push(b"the server refuses to run commands\n");
-                    told = true;
-                    break;
-                }
-                Some(ChannelMsg::Eof) => self.pieces = None,
-                Some(ChannelMsg::Close) => {
-                    closed = true;
-                    break;
-                }
-                Some(_) => {}
-                None => break,
-            }
-        }
-        if told || closed {
-            let _ = ended.send(Ok(exit));
-            return;
-        }
-        let words = last_words(&self.farewell).unwrap_or_else(|| "no reason given".into());
-        let lost = io::Error::new(io::ErrorKind::ConnectionReset, words.clone());
-        self.pass(Err(lost), &mut unlinked).await;
-        let _ = ended.send(Err(words));
-    }
-
-    /// Hands a piece to the reader and waits while the reader is behind; without a reader it is
-    /// dropped.
-    async fn pass(&mut self, piece: io::Result<Bytes>, unlinked: &mut oneshot::Receiver<()>) {
-        if let Some(pieces) = &self.pieces {
-            let gone = tokio::select! {
-                sent = pieces.send(piece) => sent.is_err(),
-                _ = unlinked => true,
-            };
-            if gone {
-                self.pieces = None;
-            }
-        }
-    }
-}
-
-/// Reads the pieces a [`Pump`] passes on.
-struct SshReader {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
-    current: Bytes,
-}
-
-impl SshReader {
-    fn new(pieces: mpsc::Receiver<io::Result<Bytes>>) -> Self {
-        let current = Bytes::new();
-        Self { pieces, current }
-    }
-}
-
-impl AsyncRead for SshReader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.current.is_empty() {
-            match ready!(self.pieces.poll_recv(cx)) {
-                Some(piece) => self.current = piece?,
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let length = self.current.len().min(buf.remaining());
-        buf.put_slice(&self.current[..length]);
-        self.current.advance(length);
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Writes to a channel; its end, by shutdown or drop, is the end of the far side's input.
-struct SshWriter {
-    inner: Option<Writer>,
-    _open: oneshot::Sender<()>,
-}
-
-impl AsyncWrite for SshWriter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        match &mut self.inner {
-            Some(inner) => Pin::new(inner).poll_write(cx, buf),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.inner {
-            Some(inner) => Pin::new(inner).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The pump sends EOF behind all that was written.
-        self.inner = None;
-        let (closed, _) = oneshot::channel();
-        self._open = closed;
-        Poll::Ready(Ok(()))
     }
 }
