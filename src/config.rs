@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use relstore_builder::Preset;
+use relstore_store::import::Layout;
+
 use problem::{Problem, nearest};
 use value::HostAddress;
 use variables::Variables;
@@ -53,11 +56,10 @@ pub(crate) enum ConfigError {
 pub(crate) struct Config {
     /// The file it came from; its folder is the project.
     pub(crate) file: PathBuf,
-    pub(crate) app: String,
     pub(crate) build: Build,
     pub(crate) gates_off: Vec<String>,
-    pub(crate) shared: Vec<String>,
-    pub(crate) writable: Vec<String>,
+    /// `[shared]` and `[writable]`.
+    pub(crate) layout: Layout,
     /// Folder of the store; `None` when neither the file nor a home folder says where.
     pub(crate) store: Option<PathBuf>,
     environments: BTreeMap<String, Result<Environment, Vec<Problem>>>,
@@ -66,7 +68,7 @@ pub(crate) struct Config {
 /// `[build]`: what makes the release.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Build {
-    pub(crate) steps: Vec<String>,
+    pub(crate) steps: Vec<Preset>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) exclude: Vec<String>,
 }

@@ -6,12 +6,13 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use relstore_deployer::Secret;
+
 use crate::cli::Global;
 use crate::config::{Config, FILE_NAME, SecretRef, variables::Variables};
 use crate::error::{CommandError, Result};
 use crate::exit_code::ExitCode;
 use crate::output::Output;
-use crate::secret::Secret;
 
 /// The surroundings of one run.
 pub(crate) struct Context {
@@ -144,6 +145,22 @@ impl Context {
         }
     }
 
+    /// The folder for caches, logs and private folders of builds.
+    pub(crate) fn cache_folder(&self) -> Result<PathBuf> {
+        let absolute = |name| {
+            let path = self.variables.get(name).map(PathBuf::from);
+            path.filter(|path| path.is_absolute())
+        };
+        absolute("XDG_CACHE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+            .map(|cache| cache.join("relstore"))
+            .ok_or_else(|| {
+                CommandError::bad_input(
+                    "no folder for caches is known: neither XDG_CACHE_HOME nor HOME is set",
+                )
+            })
+    }
+
     /// The environment that a command is for: its option, else `RELSTORE_ENV`.
     pub(crate) fn environment_name(&self, option: Option<&str>) -> Option<String> {
         option
@@ -178,7 +195,7 @@ impl Context {
                 "{from} does not hold one token of printable ASCII"
             )));
         }
-        Ok(Secret::new(text.to_owned()))
+        Ok(Secret::new(text))
     }
 }
 

@@ -27,10 +27,29 @@ pub(crate) type Result<T> = std::result::Result<T, CommandError>;
 pub(crate) struct CommandError {
     pub(crate) code: ExitCode,
     message: String,
-    details: Vec<String>,
-    causes: Vec<String>,
-    state: Vec<String>,
-    hints: Vec<String>,
+    lines: Vec<(Part, String)>,
+}
+
+/// What a line below the message is; in the order in which they are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Detail,
+    Cause,
+    State,
+    Hint,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Detail, Self::Cause, Self::State, Self::Hint];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Detail => "",
+            Self::Cause => "caused by: ",
+            Self::State => "state: ",
+            Self::Hint => "hint: ",
+        }
+    }
 }
 
 impl CommandError {
@@ -39,10 +58,7 @@ impl CommandError {
         Self {
             code,
             message: message.into(),
-            details: Vec::new(),
-            causes: Vec::new(),
-            state: Vec::new(),
-            hints: Vec::new(),
+            lines: Vec::new(),
         }
     }
 
@@ -60,7 +76,7 @@ impl CommandError {
 
     /// Adds an error and all its causes below the message.
     pub(crate) fn caused_by(mut self, error: &dyn Error) -> Self {
-        self.causes.push(error.to_string());
+        self.lines.push((Part::Cause, error.to_string()));
         self.add_causes(error);
         self
     }
@@ -70,8 +86,9 @@ impl CommandError {
         while let Some(cause) = source {
             let text = cause.to_string();
             // A transparent wrapper would say the same line twice.
-            if self.causes.last() != Some(&text) && self.message != text {
-                self.causes.push(text);
+            let told = self.lines.last().map_or(&self.message, |(_, line)| line);
+            if *told != text {
+                self.lines.push((Part::Cause, text));
             }
             source = cause.source();
         }
@@ -79,20 +96,43 @@ impl CommandError {
 
     /// Adds a line of what is wrong in particular.
     pub(crate) fn detail(mut self, text: impl Into<String>) -> Self {
-        self.details.push(text.into());
+        self.lines.push((Part::Detail, text.into()));
+        self
+    }
+
+    /// Adds one line below the message that says why.
+    pub(crate) fn cause(mut self, text: impl Into<String>) -> Self {
+        self.lines.push((Part::Cause, text.into()));
         self
     }
 
     /// Adds what is true now.
     pub(crate) fn state(mut self, text: impl Into<String>) -> Self {
-        self.state.push(text.into());
+        self.lines.push((Part::State, text.into()));
         self
     }
 
     /// Adds what to do next.
     pub(crate) fn hint(mut self, text: impl Into<String>) -> Self {
-        self.hints.push(text.into());
+        self.lines.push((Part::Hint, text.into()));
         self
+    }
+
+    /// What to do after a signal ended something that was changing an environment.
+    pub(crate) fn interrupted_hint(self, environment: &str) -> Self {
+        match self.code {
+            ExitCode::Interrupted => self
+                .state("hosts undo what was not confirmed")
+                .hint(format!(
+                    "`relstore status --env {environment}` shows what they serve"
+                )),
+            _ => self,
+        }
+    }
+
+    fn part(&self, part: Part) -> Vec<&str> {
+        let lines = self.lines.iter().filter(|(other, _)| *other == part);
+        lines.map(|(_, line)| line.as_str()).collect()
     }
 
     /// The object under `error` in the JSON answer.
@@ -101,10 +141,10 @@ impl CommandError {
             "kind": self.code.name(),
             "exit_code": self.code as u8,
             "message": self.message,
-            "details": self.details,
-            "causes": self.causes,
-            "state": self.state,
-            "hints": self.hints,
+            "details": self.part(Part::Detail),
+            "causes": self.part(Part::Cause),
+            "state": self.part(Part::State),
+            "hints": self.part(Part::Hint),
         })
     }
 }
@@ -112,15 +152,10 @@ impl CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.message)?;
-        let parts = [
-            ("", &self.details),
-            ("caused by: ", &self.causes),
-            ("state: ", &self.state),
-            ("hint: ", &self.hints),
-        ];
-        for (label, lines) in parts {
-            for line in lines {
-                write!(f, "\n  {label}{}", line.trim_end().replace('\n', "\n    "))?;
+        for part in Part::ALL {
+            for line in self.part(part) {
+                let line = line.trim_end().replace('\n', "\n    ");
+                write!(f, "\n  {}{line}", part.label())?;
             }
         }
         Ok(())

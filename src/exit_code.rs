@@ -24,6 +24,8 @@ pub(crate) enum ExitCode {
     Drift = 8,
     /// Another deploy holds the lock; nothing was changed.
     Busy = 9,
+    /// A signal ended it. A deploy leaves the hosts to undo what was not confirmed.
+    Interrupted = 10,
 }
 
 impl ExitCode {
@@ -70,6 +72,11 @@ impl ExitCode {
             Self::Busy,
             "busy",
             "another deploy holds the lock; nothing was changed",
+        ),
+        (
+            Self::Interrupted,
+            "interrupted",
+            "a signal ended it; a deploy leaves hosts to undo what was not confirmed",
         ),
     ];
 

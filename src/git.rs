@@ -42,12 +42,6 @@ pub(crate) fn subject(project: &Path, commit: &str) -> Option<String> {
     Some(output.trim().to_owned()).filter(|subject| !subject.is_empty())
 }
 
-/// The folder of the repository that a path is in.
-pub(crate) fn top_folder(path: &Path) -> Option<String> {
-    git(path, &["rev-parse", "--show-toplevel"])
-        .map(|output| output.trim_end_matches('\n').to_owned())
-}
-
 fn git(project: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git")
         .arg("-C")

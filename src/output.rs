@@ -81,13 +81,6 @@ impl Output {
         stderr(text);
     }
 
-    /// Says something only `-v` asks for.
-    pub(crate) fn detail(&self, text: &str) {
-        if self.verbose {
-            stderr(text);
-        }
-    }
-
     /// Reports a failure: on stderr for people, and with `--json` as the answer on stdout too.
     pub(crate) fn error(&self, error: &CommandError) {
         if self.json {

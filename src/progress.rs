@@ -4,7 +4,7 @@
 //! terminal a running thing is one moving line that its final line replaces; elsewhere only the
 //! final line is written, so that a log of a build machine holds one line per fact.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,88 +12,150 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::context::Context;
 use crate::output::{Output, printable};
 
+/// What is going on, and where when there are several places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Task {
+    name: String,
+    host: Option<String>,
+}
+
+impl Task {
+    /// Something that happens in one place.
+    pub(crate) fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            host: None,
+        }
+    }
+
+    /// Something that happens on a host.
+    pub(crate) fn on(name: impl Into<String>, host: Option<String>) -> Self {
+        Self {
+            name: name.into(),
+            host,
+        }
+    }
+
+    /// The text with the host before it.
+    fn told(&self, text: &str) -> String {
+        let text = printable(text);
+        match &self.host {
+            Some(host) => format!("{host}: {text}"),
+            None => text,
+        }
+    }
+}
+
 /// The progress of one command. May be used from several threads.
 pub(crate) struct Progress {
     output: Output,
     bars: Option<MultiProgress>,
-    running: Mutex<Vec<(String, ProgressBar)>>,
+    running: Mutex<Vec<(Task, ProgressBar)>>,
 }
 
 impl Progress {
     /// Bars when the context allows them.
     pub(crate) fn new(context: &Context) -> Self {
-        let bars = context
-            .bars
-            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        let draw = || MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         Self {
             output: context.output,
-            bars,
+            bars: context.bars.then(draw),
             running: Mutex::new(Vec::new()),
         }
     }
 
-    /// Something begins; `total` is what there is to do (bytes), when that is known.
-    pub(crate) fn begin(&self, name: &str, total: Option<u64>) {
+    /// Something begins; `total_bytes` is what there is to do, when that is known.
+    pub(crate) fn begin(&self, task: &Task, total_bytes: Option<u64>) {
         let Some(bars) = &self.bars else { return };
-        let bar = match total {
+        let bar = match total_bytes {
             Some(total) => ProgressBar::new(total).with_style(style(
-                "  {spinner} {prefix:14} [{bar:24}] {bytes}/{total_bytes} {msg}",
+                "  {spinner}   {prefix:14} [{bar:24}] {bytes} of {total_bytes} {msg}",
             )),
             None => {
-                ProgressBar::new_spinner().with_style(style("  {spinner} {prefix:14} {wide_msg}"))
+                ProgressBar::new_spinner().with_style(style("  {spinner}   {prefix:14} {wide_msg}"))
             }
         };
-        let bar = bars.add(bar.with_prefix(name.to_owned()));
+        let bar = bars.add(bar.with_prefix(task.name.clone()));
+        bar.set_message(task.told(""));
         bar.enable_steady_tick(Duration::from_millis(120));
-        self.lock().push((name.to_owned(), bar));
+        self.running().push((task.clone(), bar));
     }
 
-    /// So much is done of what began under this name.
-    pub(crate) fn advance(&self, name: &str, done: u64) {
-        if let Some((_, bar)) = self.lock().iter().find(|(running, _)| running == name) {
-            bar.set_position(done);
-        }
+    /// So many bytes of it are done.
+    pub(crate) fn advance_to(&self, task: &Task, bytes: u64) {
+        self.bar(task, |bar| bar.set_position(bytes));
     }
 
-    /// A line of output of what runs under this name: the moving line's text, or a line with `-v`.
-    pub(crate) fn output(&self, name: &str, line: &str) {
-        let line = printable(line);
+    /// So many more bytes of it are done.
+    pub(crate) fn advance_by(&self, task: &Task, bytes: u64) {
+        self.bar(task, |bar| bar.inc(bytes));
+    }
+
+    /// A line it printed: with `-v` a line of ours, else the end of its moving line.
+    pub(crate) fn printed(&self, task: &Task, line: &str) {
+        let line = task.told(line);
         if self.output.verbose {
-            self.line(&format!("     | {line}"));
-        } else if let Some((_, bar)) = self.lock().iter().find(|(running, _)| running == name) {
-            bar.set_message(line);
+            self.line(&format!("      | {line}"));
+        } else {
+            self.bar(task, |bar| bar.set_message(line));
         }
     }
 
-    /// What began under this name has ended; its moving line goes.
-    pub(crate) fn end(&self, name: &str) {
-        let mut running = self.lock();
-        if let Some(index) = running.iter().position(|(other, _)| other == name) {
+    /// It has ended and left nothing to say.
+    pub(crate) fn end(&self, task: &Task) {
+        let mut running = self.running();
+        if let Some(index) = running.iter().position(|(other, _)| other == task) {
             running.remove(index).1.finish_and_clear();
         }
     }
 
-    /// `  ok  transfer       44 kB sent   0.3 s`: something went well.
-    pub(crate) fn ok(&self, name: &str, text: &str, took: Option<Duration>) {
-        self.end(name);
-        self.line(&self.marked("ok", "32", name, text, took));
+    /// It went well: `  ok  transfer       44 kB sent  0.3 s`.
+    pub(crate) fn ok(&self, task: &Task, text: &str, took: Option<Duration>) {
+        self.end(task);
+        self.line(&self.marked("ok", "32", task, text, took));
     }
 
-    /// Something went wrong; the error that says why follows at the end.
-    pub(crate) fn failed(&self, name: &str, text: &str, took: Option<Duration>) {
-        self.end(name);
-        self.line(&self.marked("no", "1;31", name, text, took));
+    /// It failed; the error that says why follows at the end.
+    pub(crate) fn failed(&self, task: &Task, text: &str, took: Option<Duration>) {
+        self.end(task);
+        self.line(&self.marked("no", "1;31", task, text, took));
     }
 
-    /// Something the user should know, though it stops nothing.
-    pub(crate) fn warning(&self, name: &str, text: &str) {
-        let line = self.marked(" !", "33", name, text, None);
+    /// Something the user should know, though it stops nothing. Shown with `-q` too.
+    pub(crate) fn warning(&self, task: &Task, text: &str) {
+        let line = self.marked(" !", "33", task, text, None);
         self.suspended(|| self.output.always(&line));
     }
 
     /// A plain line.
     pub(crate) fn line(&self, text: &str) {
         self.suspended(|| self.output.note(text));
+    }
+
+    /// Removes every moving line.
+    pub(crate) fn finish(&self) {
+        for (_, bar) in self.running().drain(..) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn marked(
+        &self,
+        mark: &str,
+        color: &str,
+        task: &Task,
+        text: &str,
+        took: Option<Duration>,
+    ) -> String {
+        let mark = match self.output.color {
+            true => format!("\u{1b}[{color}m{mark}\u{1b}[0m"),
+            false => mark.to_owned(),
+        };
+        let took = took
+            .map(|took| format!("  {}", seconds(took)))
+            .unwrap_or_default();
+        let line = format!("  {mark}  {:14} {}{took}", task.name, task.told(text));
+        line.trim_end().to_owned()
     }
 
     /// Writes while no bar is drawn.
@@ -104,40 +166,15 @@ impl Progress {
         }
     }
 
-    /// Removes every moving line.
-    pub(crate) fn finish(&self) {
-        for (_, bar) in self.lock().drain(..) {
-            bar.finish_and_clear();
+    fn bar(&self, task: &Task, change: impl FnOnce(&ProgressBar)) {
+        if let Some((_, bar)) = self.running().iter().find(|(other, _)| other == task) {
+            change(bar);
         }
     }
 
-    fn marked(
-        &self,
-        mark: &str,
-        color: &str,
-        name: &str,
-        text: &str,
-        took: Option<Duration>,
-    ) -> String {
-        let mark = if self.output.color {
-            format!("\u{1b}[{color}m{mark}\u{1b}[0m")
-        } else {
-            mark.to_owned()
-        };
-        let text = printable(text);
-        let took = took
-            .map(|took| format!("  {}", seconds(took)))
-            .unwrap_or_default();
-        format!("  {mark}  {name:14} {text}{took}")
-            .trim_end()
-            .to_owned()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, ProgressBar)>> {
+    fn running(&self) -> MutexGuard<'_, Vec<(Task, ProgressBar)>> {
         // The list is whole at any moment, even when a thread panicked while it held it.
-        self.running
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -172,5 +209,11 @@ mod tests {
         assert_eq!(seconds(Duration::from_millis(312)), "0.3 s");
         assert_eq!(seconds(Duration::from_millis(21_400)), "21.4 s");
         assert_eq!(seconds(Duration::from_secs(185)), "3 min 5 s");
+    }
+
+    #[test]
+    fn what_a_command_prints_cannot_move_the_cursor() {
+        let task = Task::on("reload", Some("web1".to_owned()));
+        assert_eq!(task.told("a\u{1b}[2Kb"), "web1: a\\u{1b}[2Kb");
     }
 }

@@ -64,7 +64,12 @@ impl Said {
             }
             Some(kind) if kind.starts_with("https://in-toto.io/attestation/test-result/") => {
                 self.gates_passed = texts(&predicate["passedTests"]);
-                self.gates_off = texts(&predicate["skippedTests"]);
+                let configurations = predicate["configuration"].as_array();
+                self.gates_off = configurations
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|one| texts(&one["annotations"]["off"]))
+                    .collect();
             }
             _ => {}
         }

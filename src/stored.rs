@@ -1,9 +1,11 @@
 //! The store of the project, and the way from a name to one of its releases.
 
 use std::future::Future;
+use std::time::Duration;
 
 use relstore_store::Store;
 use relstore_store::id::ReleaseId;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::context::Context;
@@ -13,16 +15,37 @@ use crate::git;
 use crate::hosts;
 use crate::release_name::{NameError, ReleaseName, by_prefix, of_commit, parse};
 
-/// Runs the asynchronous part of a command.
+/// How long work in the background may take to end after the command has.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
+/// Runs the asynchronous part of a command. When a signal asks the program to end, the future is
+/// dropped: running commands are killed, and hosts undo what was not confirmed.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let failed = |error: std::io::Error| {
+        CommandError::new(ExitCode::Failure, "cannot start the threads of the program")
+            .caused_by(&error)
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| {
-            CommandError::new(ExitCode::Failure, "cannot start the threads of the program")
-                .caused_by(&error)
-        })?;
-    runtime.block_on(future)
+        .map_err(failed)?;
+    let outcome = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        tokio::select! {
+            outcome = future => outcome,
+            _ = interrupt.recv() => Err(interrupted()),
+            _ = terminate.recv() => Err(interrupted()),
+            _ = hangup.recv() => Err(interrupted()),
+        }
+    });
+    runtime.shutdown_timeout(LAST_WORK);
+    outcome
+}
+
+fn interrupted() -> CommandError {
+    CommandError::new(ExitCode::Interrupted, "interrupted by a signal")
 }
 
 /// The store that is there, with the configuration when there is one.

@@ -220,7 +220,7 @@ mod tests {
         assert_eq!((vite.build.steps.len(), vite.gates_off.len()), (2, 0));
         for frontend in [Frontend::Mix("webpack.mix.js".to_owned()), Frontend::None] {
             let config = parse(&relstore_toml(&findings(frontend)));
-            assert_eq!(config.build.steps, ["composer"]);
+            assert_eq!(config.build.steps, [relstore_builder::Preset::Composer]);
             assert_eq!(config.gates_off, ["vite-manifest"]);
         }
         let nasty = Findings {
@@ -232,9 +232,10 @@ mod tests {
             database: Some("sqlite".to_owned()),
             ..findings(Frontend::None)
         };
+        let layout = parse(&relstore_toml(&sqlite)).layout;
         assert_eq!(
-            parse(&relstore_toml(&sqlite)).shared,
-            ["storage", "database/database.sqlite"]
+            layout.shared_files[0].as_bytes(),
+            b"database/database.sqlite"
         );
     }
 

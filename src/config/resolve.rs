@@ -7,6 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use relstore_builder::Preset;
+use relstore_store::import::Layout;
+use relstore_store::name::EntryPath;
+
 use super::problem::{Place, Placed, Problem, nearest};
 use super::raw::{RawConfig, RawEnvironment, RawHealth, RawSecret};
 use super::value::{self, HostAddress};
@@ -38,28 +42,23 @@ pub(crate) fn resolve(
     }
     let build = Build {
         steps: general
-            .list(
-                "build.steps",
-                raw.steps.as_ref(),
-                |text| Ok(text.to_owned()),
-            )
-            .unwrap_or_else(|| vec!["composer".to_owned(), "vite".to_owned()]),
+            .list("build.steps", raw.steps.as_ref(), step)
+            .unwrap_or_else(|| vec![Preset::Composer, Preset::Vite]),
         env: general.environment_variables("build.env", &raw.build_env),
         exclude: general
             .list("build.exclude", raw.exclude.as_ref(), value::inner_path)
             .unwrap_or_default(),
     };
     let gates_off = general
-        .list("gates.off", raw.gates_off.as_ref(), |text| {
-            Ok(text.to_owned())
-        })
+        .list("gates.off", raw.gates_off.as_ref(), gate_id)
         .unwrap_or_default();
     let shared = general
-        .list("shared.paths", raw.shared.as_ref(), value::inner_path)
-        .unwrap_or_else(|| vec!["storage".to_owned()]);
-    let writable = general
-        .list("writable.paths", raw.writable.as_ref(), value::inner_path)
-        .unwrap_or_else(|| vec!["bootstrap/cache".to_owned()]);
+        .list("shared.paths", raw.shared.as_ref(), value::shared_path)
+        .unwrap_or_else(|| vec![(fixed("storage"), true)]);
+    let writable_dirs = general
+        .list("writable.paths", raw.writable.as_ref(), value::entry_path)
+        .unwrap_or_else(|| vec![fixed("bootstrap/cache")]);
+    let layout = layout(shared, writable_dirs);
     let store = general
         .text("store.path", raw.store_path.as_ref())
         .map(|path| general.path(&path.value));
@@ -92,17 +91,58 @@ pub(crate) fn resolve(
             let store = store.or_else(|| default_store(&app, variables));
             Ok(Config {
                 file: file.to_owned(),
-                app,
                 build,
                 gates_off,
-                shared,
-                writable,
+                layout,
                 store,
                 environments,
             })
         }
         _ => Err(problems),
     }
+}
+
+/// Checks the name of a build step.
+fn step(text: &str) -> Result<Preset, String> {
+    let names = || Preset::ALL.into_iter().map(Preset::name);
+    text.parse().map_err(|_| match nearest(text, names()) {
+        Some(near) => format!("is no step, did you mean `{near}`?"),
+        None => format!(
+            "is no step, the steps are: {}",
+            names().collect::<Vec<_>>().join(", ")
+        ),
+    })
+}
+
+/// Checks the id of a gate.
+fn gate_id(text: &str) -> Result<String, String> {
+    let ids = relstore_builder::gate::ids();
+    if ids.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(match nearest(text, ids.iter().copied()) {
+        Some(near) => format!("is no gate, did you mean `{near}`?"),
+        None => format!("is no gate, the gates are: {}", ids.join(", ")),
+    })
+}
+
+/// What a host lays out; `.env` is shared by every application.
+fn layout(shared: Vec<(EntryPath, bool)>, writable_dirs: Vec<EntryPath>) -> Layout {
+    let (dirs, files): (Vec<_>, Vec<_>) = shared.into_iter().partition(|(_, folder)| *folder);
+    let paths = |list: Vec<(EntryPath, bool)>| list.into_iter().map(|(path, _)| path);
+    let mut shared_files: Vec<EntryPath> = paths(files).collect();
+    if !shared_files.iter().any(|path| path.as_bytes() == b".env") {
+        shared_files.push(fixed(".env"));
+    }
+    Layout {
+        shared_files,
+        shared_dirs: paths(dirs).collect(),
+        writable_dirs,
+    }
+}
+
+fn fixed(path: &str) -> EntryPath {
+    EntryPath::new(path).expect("the paths in this file are valid")
 }
 
 /// Where the store of an app is when nobody says; `None` when no home folder is known either.
@@ -397,9 +437,9 @@ impl Resolver<'_> {
     fn missing(&mut self, raw: &RawEnvironment, key: &str, message: &str, parent: bool) {
         let problem = Problem::new(raw.place, key, message);
         if parent {
-            self.undefined.push(problem)
+            self.undefined.push(problem);
         } else {
-            self.problems.push(problem)
+            self.problems.push(problem);
         }
     }
 

@@ -35,9 +35,14 @@ fn unusable(text: &str, name: &str) -> Vec<String> {
 #[test]
 fn everything_but_the_app_has_a_default() {
     let config = parse("app = \"shop\"\n").unwrap();
-    assert_eq!(config.build.steps, ["composer", "vite"]);
-    assert_eq!(config.shared, ["storage"]);
-    assert_eq!(config.writable, ["bootstrap/cache"]);
+    assert_eq!(config.build.steps, [Preset::Composer, Preset::Vite]);
+    let layout = &config.layout;
+    assert_eq!(format!("{:?}", layout.shared_files), "[EntryPath(.env)]");
+    assert_eq!(format!("{:?}", layout.shared_dirs), "[EntryPath(storage)]");
+    assert_eq!(
+        format!("{:?}", layout.writable_dirs),
+        "[EntryPath(bootstrap/cache)]"
+    );
     assert_eq!(
         config.store.as_deref(),
         Some(Path::new("/home/ann/.local/share/relstore/shop"))
@@ -195,4 +200,19 @@ fn documentation_names_exactly_the_known_keys_and_its_example_is_valid() {
     let (example, _) = rest.split_once("```").unwrap();
     let config = parse(example).unwrap();
     assert_eq!(config.environment("prod").unwrap().health.len(), 2);
+}
+
+#[test]
+fn unknown_steps_and_gates_name_the_nearest() {
+    assert_eq!(
+        problems(
+            "app = \"a\"\n[build]\nsteps = [\"compser\"]\n[gates]\noff = [\"vite\", \"vite-manifst\"]\n"
+        ),
+        [
+            "3:10: build.steps[0]: \"compser\" is no step, did you mean `composer`?",
+            "5:8: gates.off[0]: \"vite\" is no gate, the gates are: artisan, composer-json, public-index, vite-manifest, \
+             autoload, bootstrap, config, routes, app",
+            "5:16: gates.off[1]: \"vite-manifst\" is no gate, did you mean `vite-manifest`?",
+        ]
+    );
 }

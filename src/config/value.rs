@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use relstore_store::name::EntryPath;
+
 /// `user@host:port` as people write it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HostAddress {
@@ -182,6 +184,20 @@ pub(crate) fn inner_path(text: &str) -> Result<String, String> {
     Ok(trimmed.to_owned())
 }
 
+/// Checks a path inside a release.
+pub(crate) fn entry_path(text: &str) -> Result<EntryPath, String> {
+    EntryPath::new(inner_path(text)?).map_err(|error| format!("is no path of a release: {error}"))
+}
+
+/// A path that releases share, and whether it is a folder: when a `/` says so, or when its last
+/// name has no extension.
+pub(crate) fn shared_path(text: &str) -> Result<(EntryPath, bool), String> {
+    let path = entry_path(text)?;
+    let name = path.file_name();
+    let folder = text.ends_with('/') || (!name.starts_with(b".") && path.extension().is_empty());
+    Ok((path, folder))
+}
+
 /// Checks an address of a site: http or https, a host, no user or password, no query. A `/` at the end is dropped.
 pub(crate) fn url(text: &str) -> Result<String, String> {
     let rest = text
@@ -344,6 +360,19 @@ mod tests {
         );
         for text in ["", "/", "/etc", "..", "a/../b", "./a", "a//b", "a\nb"] {
             assert!(inner_path(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn shared_path_with_an_extension_is_a_file_unless_a_slash_says_otherwise() {
+        for (text, folder) in [
+            ("storage", true),
+            ("public/uploads", true),
+            ("database/database.sqlite", false),
+            (".env.local", false),
+            ("data.d/", true),
+        ] {
+            assert_eq!(shared_path(text).unwrap().1, folder, "{text}");
         }
     }
 

@@ -1,0 +1,15 @@
+//! The commands, one file each: help text, options, and one function that reads top to bottom.
+
+pub(crate) mod build;
+pub(crate) mod check;
+pub(crate) mod deploy;
+pub(crate) mod diff;
+pub(crate) mod history;
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod manifest;
+mod preview;
+pub(crate) mod rollback;
+pub(crate) mod show;
+pub(crate) mod status;
+pub(crate) mod verify;
