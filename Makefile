@@ -2,15 +2,22 @@
 MAKEFLAGS += --no-print-directory
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help build demo test lint bench clean
+PREFIX ?= /usr/local
+# Seconds per fuzz target.
+FUZZ_TIME ?= 60
+
+.PHONY: help build install demo test lint bench fuzz clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## compile the program and its static host helper into target/release
-	@scripts/setup.sh lint
+	@scripts/setup.sh build
 	cargo build --release --locked --bin relstore
-	@scripts/helper.sh release
+	@scripts/helper.sh release >/dev/null
+
+install: build ## put both programs into PREFIX/bin (default /usr/local)
+	@bin=$$(scripts/helper.sh release) && install -D -m 755 -t "$(DESTDIR)$(PREFIX)/bin" "$$bin/relstore" "$$bin/relstore-host"
 
 demo: ## build, deploy, break and roll back a real Laravel application on this machine
 	@scripts/setup.sh demo
@@ -31,6 +38,10 @@ bench: ## run the benchmarks, one after another
 	@scripts/setup.sh test
 	cargo build --release --locked --bin relstore
 	@bin=$$(scripts/helper.sh release) && for bench in benches/*.sh; do "$$bench" "$$bin" || exit; done
+
+fuzz: ## run each decoder's fuzz target for FUZZ_TIME seconds (default 60)
+	@scripts/setup.sh fuzz
+	@for target in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_TIME) || exit; done
 
 clean: ## remove what was compiled and what the tests and the demo left
 	cargo clean

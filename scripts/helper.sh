@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds `relstore-host`, the static helper for hosts, and puts it beside the program:
-#   helper.sh [PROFILE]     build; copy to target/PROFILE/ (default: release); print that folder
-#   helper.sh --place DIR   copy what was built last to DIR, if anything was
+#   helper.sh [PROFILE]         build; copy to target/PROFILE/ (default: release); print that folder
+#   helper.sh --place PROFILE   copy what was built last to target/PROFILE/, if anything was
 #
 # Always a release build without default features: it is copied to hosts, with whatever libc they
 # have, so it must not need theirs.
@@ -11,10 +11,15 @@ target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_direc
 built=$target/static/relstore-host
 
 # By rename: cargo hard-links its own output to this name, and writing into it would change both.
-place() { mkdir -p "$1"; cp "$built" "$1/.relstore-host.$$"; mv -f "$1/.relstore-host.$$" "$1/relstore-host"; }
+place() {
+    local to=$target/$1
+    mkdir -p "$to"
+    cp "$built" "$to/.relstore-host.$$"
+    mv -f "$to/.relstore-host.$$" "$to/relstore-host"
+}
 
 if [ "${1:-}" = --place ]; then
-    if [ -f "$built" ]; then place "${2:?usage: helper.sh --place DIR}"; fi
+    if [ -f "$built" ]; then place "${2:?usage: helper.sh --place PROFILE}"; fi
     exit 0
 fi
 profile=${1:-release}
@@ -29,5 +34,5 @@ mv -f "$built.$$" "$built"
 # ldd answers 0 and "statically linked" for a static-pie, 1 and "not a dynamic executable" otherwise.
 ldd "$built" 2>&1 | grep -qE 'statically linked|not a dynamic executable' ||
     { echo "helper: $built is not static:" >&2; ldd "$built" >&2; exit 1; }
-place "$target/$profile"
+place "$profile"
 echo "$target/$profile"

@@ -1,10 +1,12 @@
 #!/bin/bash
-# Installs what this machine lacks:  setup.sh build|demo|test|lint
+# Installs what this machine lacks:  setup.sh build|demo|test|lint|fuzz
 #
-#   build   compile relstore; build the example application (PHP, Composer, Node)
-#   demo    and serve it: nginx, PHP-FPM, MariaDB, sshd
-#   test    and test it: nix, b3sum, a load generator, cargo-nextest
+#   build   compile relstore
+#   demo    also build the example application (PHP, Composer, Node) and serve it (nginx, PHP-FPM,
+#           MariaDB, sshd)
+#   test    also test it: nix, b3sum, a load generator, cargo-nextest
 #   lint    compile relstore; rustfmt, clippy, cargo-deny
+#   fuzz    compile relstore; nightly Rust, cargo-fuzz
 #
 # Debian packages come by apt, as root or by `sudo -n`; without either, the command to run is
 # printed and the exit code is 1. Rust itself is expected to be there. What is there already is
@@ -12,7 +14,7 @@
 set -euo pipefail
 
 mode=${1:-}
-case $mode in build|demo|test|lint) ;; *) sed -n '2,7p' "$0" >&2; exit 2 ;; esac
+case $mode in build|demo|test|lint|fuzz) ;; *) sed -n '2,9p' "$0" >&2; exit 2 ;; esac
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/sbin"
 
 missing=()
@@ -31,7 +33,9 @@ has cargo || { echo "setup: Rust is missing (https://rustup.rs), at least versio
 has cc && [ -e /usr/include/stdlib.h ] || missing+=(gcc libc6-dev)   # ring, zstd and blake3 are partly C
 program git git
 
-if [ "$mode" != lint ]; then
+if [ "$mode" = fuzz ]; then program c++ g++; fi
+
+if [ "$mode" = demo ] || [ "$mode" = test ]; then
     # vite 6 runs on Node 18 (Debian's), 20, 22 and newer.
     if has node; then
         node -e 'process.exit(+process.versions.node.split(".")[0] >= 18 ? 0 : 1)' ||
@@ -46,8 +50,6 @@ if [ "$mode" != lint ]; then
     # The example's Composer packages are cut from these; extensions as Laravel wants them.
     package php8.2-cli php8.2-mbstring php8.2-xml php8.2-zip php8.2-sqlite3 php8.2-mysql \
         php-laravel-framework php-mockery
-fi
-if [ "$mode" = demo ] || [ "$mode" = test ]; then
     package php8.2-fpm
     program nginx nginx-light
     program mariadbd mariadb-server
@@ -65,10 +67,6 @@ if [ "$mode" = test ]; then
     program zstd zstd
 fi
 
-# Runs its arguments as root; 1 without running them when that is impossible.
-root_prefix=()
-if [ "$(id -u)" != 0 ]; then root_prefix=(sudo -n); fi
-
 install_packages() {
     local names; mapfile -t names < <(printf '%s\n' "${missing[@]}" | sort -u)
     local line="apt-get install --yes --no-install-recommends ${names[*]}"
@@ -78,10 +76,12 @@ install_packages() {
     if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
         printf 'setup: these packages are missing; as root:\n  %s\n' "$line" >&2; exit 1
     fi
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then as_root=(sudo -n); fi
     echo "setup: installing ${names[*]}" >&2
     # Servers come with the packages; installed for their programs, they are neither started now
     # (policy-rc.d is how Debian's scripts ask) nor at the next boot.
-    "${root_prefix[@]}" env DEBIAN_FRONTEND=noninteractive bash -euo pipefail -s "${names[@]}" >&2 <<'ROOT'
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive bash -euo pipefail -s "${names[@]}" >&2 <<'ROOT'
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then
     printf '#!/bin/sh\nexit 101\n' > $policy; chmod 755 $policy
@@ -115,6 +115,10 @@ component() {
     rustup component add "$1" < /dev/null >&2
 }
 if [ "$mode" = test ]; then subcommand nextest; fi
+if [ "$mode" = fuzz ]; then
+    cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal < /dev/null >&2
+    subcommand fuzz
+fi
 if [ "$mode" = lint ]; then
     component rustfmt rustfmt
     component clippy cargo-clippy

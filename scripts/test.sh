@@ -11,13 +11,14 @@ stack=$repo/fixtures/stack/stack.sh
 select=(--workspace --locked --features e2e)
 
 # Accounts, www-data's PHP and folders of `deploy` need root; compiling does not, and must not
-# leave files of root in the target folder.
+# leave files of root in the target folder. So only the tests themselves run as root.
 root=()
 if [ "$(id -u)" != 0 ]; then
     sudo -n true 2>/dev/null || { echo "test: needs root or sudo without a password (accounts, nginx as www-data)" >&2; exit 1; }
     root=(sudo -n --preserve-env env "PATH=$PATH" "HOME=$HOME")
-    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-    export "CARGO_TARGET_${triple}_RUNNER=${root[*]}"
+    triple=$(rustc -vV | sed -n 's/^host: //p')
+    runner=$(printf "'%s', " "${root[@]}")
+    select+=(--config "target.$triple.runner = [${runner%, }]")
 fi
 
 scripts/setup.sh test
