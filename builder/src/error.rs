@@ -128,6 +128,8 @@ pub enum BuildError {
         step: &'static str,
         /// Why.
         reason: &'static str,
+        /// What to do about it.
+        hint: &'static str,
         /// The lines that say so.
         said: Vec<String>,
     },
@@ -211,9 +213,7 @@ impl BuildError {
             Self::Step { log, .. } | Self::StepTime { log, .. } => {
                 Some(format!("the whole output is in {}", log.display()))
             }
-            Self::StepRefused { step: "composer", .. } => Some(
-                "correct it, run `composer update --lock` when composer.lock is old, and commit both files".to_owned(),
-            ),
+            Self::StepRefused { hint, .. } => Some((*hint).to_owned()),
             Self::Gates { .. } => Some(
                 "nothing was stored; a gate that cannot hold for this application is named in `[gates] off`".to_owned(),
             ),

@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::process::{self, Ended, Invocation};
 use crate::scratch::Scratch;
 use crate::secret::SecretVariables;
-use crate::step::{CommandLine, Step};
+use crate::step::{Alarm, CommandLine, Step};
 
 /// How many lines of output an error shows.
 const LINES_KEPT: usize = 200;
@@ -211,8 +211,8 @@ struct Transcript<'a> {
 
 struct State {
     last: VecDeque<String>,
-    /// Reason and line.
-    alarms: Vec<(&'static str, String)>,
+    /// With the line that raised it.
+    alarms: Vec<(&'static Alarm, String)>,
     file: File,
 }
 
@@ -236,7 +236,7 @@ impl Transcript<'_> {
                 if text.contains(alarm.needle) {
                     // Where the private folder lies says nothing to anybody.
                     let folder = format!("{}/", self.runner.scratch.build().display());
-                    state.alarms.push((alarm.reason, text.replace(&folder, "")));
+                    state.alarms.push((alarm, text.replace(&folder, "")));
                 }
             }
             if state.last.len() == LINES_KEPT {
@@ -252,12 +252,13 @@ impl Transcript<'_> {
 
     fn check_alarms(&self) -> Result<(), BuildError> {
         let state = self.lock();
-        let Some((reason, _)) = state.alarms.first() else {
+        let Some((alarm, _)) = state.alarms.first() else {
             return Ok(());
         };
         Err(BuildError::StepRefused {
             step: self.step.name,
-            reason,
+            reason: alarm.reason,
+            hint: alarm.hint,
             said: state.alarms.iter().map(|(_, line)| line.clone()).collect(),
         })
     }

@@ -113,6 +113,8 @@ pub struct Alarm {
     pub needle: &'static str,
     /// What that means.
     pub reason: &'static str,
+    /// What to do about it.
+    pub hint: &'static str,
 }
 
 /// A part of a build: commands, what they read and make.
@@ -201,10 +203,12 @@ fn composer() -> Step {
             Alarm {
                 needle: "Ambiguous class resolution",
                 reason: "a class is defined in two files, which one is loaded would depend on the file system",
+                hint: "remove one of the two, or name its folder in composer.json under autoload.exclude-from-classmap",
             },
             Alarm {
                 needle: "lock file is not up to date",
                 reason: "composer.lock is older than composer.json",
+                hint: "`composer update --lock`, and commit composer.lock",
             },
         ],
     }

@@ -419,6 +419,45 @@ async fn a_failure_ends_the_steps_beside_it_and_a_limit_ends_slow_ones() {
 }
 
 #[tokio::test]
+async fn a_build_that_is_given_up_leaves_no_process_and_no_folder() {
+    let project = npm_project();
+    let mut request = with_steps(&project);
+    project.programs(&[(
+        "composer",
+        "[ \"$1\" = install ] && { echo $$ > ../../../t; mv ../../../t ../../../pid; sleep 300; }; exit 0",
+    )]);
+    request.steps = vec![Preset::Composer];
+    let pid = project.root.path().join("scratch/pid");
+    let begun = async {
+        while !pid.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        _ = project.prepare(request) => panic!("must not end"),
+        () = begun => {}
+    }
+    assert_eq!(
+        std::fs::read_dir(project.scratch().join("builds"))
+            .unwrap()
+            .count(),
+        0
+    );
+    let process = format!(
+        "/proc/{}/stat",
+        std::fs::read_to_string(pid).unwrap().trim()
+    );
+    for _ in 0..200 {
+        let stat = std::fs::read_to_string(&process).unwrap_or_default();
+        if stat.is_empty() || stat.contains(") Z") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{process} is still there");
+}
+
+#[tokio::test]
 async fn wrong_settings_are_refused_before_anything_is_read() {
     let project = Project::new(&[]);
     for change in [
