@@ -35,7 +35,7 @@ lint: ## formatting, clippy, dependencies, documentation: warnings are errors
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked
 
 bench: ## run the benchmarks, one after another
-	@scripts/setup.sh test
+	@scripts/setup.sh bench
 	cargo build --release --locked --bin relstore
 	@bin=$$(scripts/helper.sh release) && for bench in benches/*.sh; do "$$bench" "$$bin" || exit; done
 
@@ -45,4 +45,4 @@ fuzz: ## run each decoder's fuzz target for FUZZ_TIME seconds (default 60)
 
 clean: ## remove what was compiled and what the tests and the demo left
 	cargo clean
-	rm -rf /var/tmp/relstore-test /var/tmp/relstore-demo
+	rm -rf /var/tmp/relstore-test /var/tmp/relstore-demo /var/tmp/relstore-bench

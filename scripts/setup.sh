@@ -1,10 +1,11 @@
 #!/bin/bash
-# Installs what this machine lacks:  setup.sh build|demo|test|lint|fuzz
+# Installs what this machine lacks:  setup.sh build|demo|test|bench|lint|fuzz
 #
 #   build   compile relstore
 #   demo    also build the example application (PHP, Composer, Node) and serve it (nginx, PHP-FPM,
 #           MariaDB, sshd)
 #   test    also test it: nix, b3sum, a load generator, cargo-nextest
+#   bench   what demo needs, and rsync to compare with
 #   lint    compile relstore; rustfmt, clippy, cargo-deny
 #   fuzz    compile relstore; nightly Rust, cargo-fuzz
 #
@@ -14,7 +15,7 @@
 set -euo pipefail
 
 mode=${1:-}
-case $mode in build|demo|test|lint|fuzz) ;; *) sed -n '2,9p' "$0" >&2; exit 2 ;; esac
+case $mode in build|demo|test|bench|lint|fuzz) ;; *) sed -n '2,10p' "$0" >&2; exit 2 ;; esac
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/sbin"
 
 missing=()
@@ -35,7 +36,7 @@ program git git
 
 if [ "$mode" = fuzz ]; then program c++ g++; fi
 
-if [ "$mode" = demo ] || [ "$mode" = test ]; then
+if [ "$mode" = demo ] || [ "$mode" = test ] || [ "$mode" = bench ]; then
     # vite 6 runs on Node 18 (Debian's), 20, 22 and newer.
     if has node; then
         node -e 'process.exit(+process.versions.node.split(".")[0] >= 18 ? 0 : 1)' ||
@@ -66,6 +67,8 @@ if [ "$mode" = test ]; then
     program wrk wrk
     program zstd zstd
 fi
+
+if [ "$mode" = bench ]; then program rsync rsync; fi
 
 install_packages() {
     local names; mapfile -t names < <(printf '%s\n' "${missing[@]}" | sort -u)
