@@ -151,10 +151,13 @@ impl Progress {
             true => format!("\u{1b}[{color}m{mark}\u{1b}[0m"),
             false => mark.to_owned(),
         };
-        let took = took
-            .map(|took| format!("  {}", seconds(took)))
-            .unwrap_or_default();
-        let line = format!("  {mark}  {:14} {}{took}", task.name, task.told(text));
+        let facts = [Some(task.told(text)), took.map(seconds)];
+        let facts: Vec<String> = facts
+            .into_iter()
+            .flatten()
+            .filter(|fact| !fact.is_empty())
+            .collect();
+        let line = format!("  {mark}  {:14} {}", task.name, facts.join("  "));
         line.trim_end().to_owned()
     }
 

@@ -1,6 +1,7 @@
 //! Tests of the program as a whole, in one binary.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod cli_build;
 mod cli_help;
 mod cli_init;
 mod cli_store;

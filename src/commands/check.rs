@@ -31,7 +31,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let off = config
         .as_ref()
         .map_or(&[][..], |config| config.gates_off.as_slice());
-    let folder = context.folder.join(&args.what);
+    let folder: PathBuf = context.folder.join(&args.what).components().collect();
     let (results, release, what) = if folder.is_dir() {
         (
             run_gates(&folder, &nine(), off),

@@ -89,7 +89,7 @@ fn environment_has_defaults_and_inherits() {
     assert!(config.environment("here").unwrap().hosts.is_empty());
     match config.environment("prdo") {
         Err(ConfigError::NoEnvironment { nearest, .. }) => {
-            assert_eq!(nearest.as_deref(), Some("prod"))
+            assert_eq!(nearest.as_deref(), Some("prod"));
         }
         other => panic!("{other:?}"),
     }
