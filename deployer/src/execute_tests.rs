@@ -109,7 +109,7 @@ impl World {
             started_ms: 1,
         };
         let outcome = deploy(&deployment, &self.hosts, &|event| {
-            self.events.lock().unwrap().push(event)
+            self.events.lock().unwrap().push(event);
         })
         .await;
         self.hosts.settled().await;
@@ -337,8 +337,7 @@ async fn host_lost_for_good_after_the_switch_is_unknown_and_the_other_goes_back(
     let calls = {
         let counting = World::with_old(2).await;
         counting.deploy(counting.new).await.unwrap();
-        let calls = counting.hosts.base("web2").calls;
-        calls
+        counting.hosts.base("web2").calls
     };
     // Backwards from the end: Unlock, Prune, Record, Confirm, reload.
     world.hosts.base("web2").fault = Some((calls - 4, Fault::Down));

@@ -16,7 +16,7 @@ use crate::transport::TransportError;
 pub enum StepError {
     /// No connection to the host.
     #[error(transparent)]
-    Transport(#[from] TransportError),
+    Transport(Box<TransportError>),
     /// The host helper refused.
     #[error("{}", .0.message)]
     Refused(Box<Refused>),
@@ -85,7 +85,7 @@ pub enum StepError {
     Health(#[from] HealthError),
     /// The store cannot deliver what is to be sent.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
     /// What the host wants was sent twice and did not arrive as what its id says.
     #[error("{} blobs do not arrive intact, the first is {first}", count)]
     Corrupt {
@@ -106,6 +106,18 @@ pub enum StepError {
     /// Work in the background ended before it answered: the program is shutting down.
     #[error("the work was interrupted")]
     Interrupted,
+}
+
+impl From<TransportError> for StepError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(Box::new(error))
+    }
+}
+
+impl From<StoreError> for StepError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 /// How a command ended, as the end of a sentence.

@@ -74,14 +74,14 @@ impl Connect for Connector {
 /// A reply of the protocol, taken out of the message that came.
 pub(crate) trait Reply: Sized {
     /// The reply, or the message back when it is another one.
-    fn take(message: Message) -> Result<Self, Message>;
+    fn take(message: Message) -> Result<Self, Box<Message>>;
 }
 
 macro_rules! replies {
     ($($name:ident),* $(,)?) => { $(
         impl Reply for protocol::$name {
-            fn take(message: Message) -> Result<Self, Message> {
-                match message { Message::$name(reply) => Ok(reply), other => Err(other) }
+            fn take(message: Message) -> Result<Self, Box<Message>> {
+                match message { Message::$name(reply) => Ok(reply), other => Err(Box::new(other)) }
             }
         }
     )* };
@@ -114,11 +114,11 @@ pub(crate) enum OrNeed<T> {
 macro_rules! or_need {
     ($($name:ident),*) => { $(
         impl Reply for OrNeed<protocol::$name> {
-            fn take(message: Message) -> Result<Self, Message> {
+            fn take(message: Message) -> Result<Self, Box<Message>> {
                 match message {
                     Message::$name(reply) => Ok(Self::Reply(reply)),
                     Message::Need(need) => Ok(Self::Need(need.blobs)),
-                    other => Err(other),
+                    other => Err(Box::new(other)),
                 }
             }
         }
