@@ -508,7 +508,7 @@ messages! {
     113 GoBack {}
     /// Removes old releases and blobs nothing needs. Answered by [`Pruned`].
     114 Prune {
-        /// Releases to keep beside the active and the previous one.
+        /// How many releases stay; the active and the previous one are among them and always stay.
         keep: u32,
     }
     /// Compares a release (default: the active one) with its manifest. Answered by [`Verified`].

@@ -1,0 +1,23 @@
+//! The host helper: everything that runs on the server. See `docs/host.md`.
+
+mod accounts;
+mod base;
+mod blobs;
+mod book;
+mod command;
+mod disk;
+mod error;
+mod journal;
+mod lock;
+mod materialise;
+mod pending;
+mod prune;
+mod receive;
+mod serve;
+mod shared;
+mod switch;
+mod verify;
+mod warm;
+
+pub use command::step;
+pub use serve::serve;
