@@ -231,7 +231,10 @@ fn failed_step_shows_its_last_output_and_where_all_of_it_is() {
     );
     env.commit("with a step");
     env.program("php", "echo 8.2.0");
-    env.program("composer", "case $1 in install) echo the reason >&2; exit 7;; esac");
+    env.program(
+        "composer",
+        "case $1 in install) echo the reason >&2; exit 7;; esac",
+    );
     let ran = env.run(["build"]).fails(1);
     assert!(
         ran.stderr.contains("step `composer` failed") && ran.stderr.contains("the reason"),

@@ -129,3 +129,9 @@ fn environment_that_is_not_there_names_the_nearest() {
         ran.stderr
     );
 }
+
+#[test]
+fn overview_fits_on_a_screen() {
+    let env = TestEnv::new();
+    insta::assert_snapshot!(env.run(["--help"]).ok().stdout);
+}

@@ -216,3 +216,21 @@ fn unknown_steps_and_gates_name_the_nearest() {
         ]
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn reading_anything_never_panics(text in "(app|build|env|steps|\\[|\\]|\\{|\\}|=|\"|\\$\\{|[.,# \n\\\\a-zä0-9'-]){0,60}") {
+        drop(parse(&text));
+    }
+
+    #[test]
+    fn any_text_may_stand_in_any_value(value in "\\PC{0,30}") {
+        let value = toml_edit::Value::from(value);
+        let keys = ["base", "url", "dotenv", "web_group", "php", "keep", "timeout", "identity_file", "transport", "extends", "migrate"];
+        let mut text = format!("app = {value}\n[build]\nenv = {{ A = {value} }}\nexclude = [{value}]\n[env.p]\nhosts = [{value}]\nreload = [{value}]\n");
+        for key in keys {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+        drop(parse(&text));
+    }
+}
