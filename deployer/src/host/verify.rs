@@ -41,30 +41,23 @@ fn drift(path: &str, kind: DriftKind, detail: impl Into<String>) -> Drift {
 /// Compares `root` with `manifest`. `dotenv` is where shared files point.
 pub(crate) fn compare(base: &Base, root: &Path, manifest: &Manifest, dotenv: &str) -> Found {
     let (laid_out, _) = manifest.split_initial();
-    let results: Vec<(u64, u64, Option<Drift>, Option<(BlobId, bool)>)> = laid_out
+    let compared: Vec<(u64, Option<Drift>)> = laid_out
         .par_iter()
-        .map(|entry| {
-            let (bytes, wrong) = entry_drift(base, root, entry, dotenv);
-            let content = entry.kind.content();
-            let damaged = match (&wrong, content) {
-                (
-                    Some(Drift {
-                        kind: DriftKind::Changed,
-                        ..
-                    }),
-                    Some((blob, _)),
-                ) => Some((blob, entry.kind.is_executable())),
-                _ => None,
-            };
-            (u64::from(content.is_some()), bytes, wrong, damaged)
-        })
+        .map(|entry| entry_drift(base, root, entry, dotenv))
         .collect();
     let mut found = Found::default();
-    for (files, bytes, wrong, damaged) in results {
-        found.files += files;
-        found.bytes += bytes;
+    for (entry, (bytes, wrong)) in laid_out.iter().zip(compared) {
+        if let Some((blob, _)) = entry.kind.content() {
+            found.files += 1;
+            found.bytes += bytes;
+            if wrong
+                .as_ref()
+                .is_some_and(|drift| drift.kind == DriftKind::Changed)
+            {
+                found.damaged.push((blob, entry.kind.is_executable()));
+            }
+        }
         found.drift.extend(wrong);
-        found.damaged.extend(damaged);
     }
     found.drift.extend(additional(root, &laid_out));
     found.drift.sort_by(|a, b| a.path.cmp(&b.path));

@@ -165,7 +165,7 @@ impl Warming<'_> {
             &job,
             &mut |line| {
                 if first.is_empty() {
-                    first.push_str(line)
+                    first.push_str(line);
                 }
             },
             self.gone,
