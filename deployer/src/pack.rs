@@ -22,6 +22,8 @@ const PACK_BLOBS: usize = 4096;
 const PATCH_BATCH_BYTES: u64 = 32 << 20;
 /// Above this much raw data, compressing harder takes longer than sending more.
 const LARGE_TRANSFER: u64 = 32 << 20;
+/// How far back in a reference the match finder of [`PATCH_LEVEL`] looks, in bytes.
+const MATCHER_REACH: usize = 1 << 20;
 /// zstd levels: with a reference, without one, without one in a large transfer.
 const PATCH_LEVEL: i32 = 9;
 const PACK_LEVEL: i32 = 6;
@@ -223,7 +225,10 @@ fn compress(contents: &[&[u8]], reference: &[u8], level: i32) -> Result<Vec<u8>,
             let mut encoder =
                 zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), level, reference)?;
             // The window has to reach from the end of the new content to the reference's start.
-            encoder.window_log(window_log(length + reference.len()))?;
+            let reach = length + reference.len();
+            encoder.window_log(window_log(reach))?;
+            // The ordinary match finder forgets what lies further back than this.
+            encoder.long_distance_matching(reach > MATCHER_REACH)?;
             encoder
         };
         encoder.set_pledged_src_size(Some(length as u64))?;
@@ -257,3 +262,7 @@ fn on_rayon<T: Send + 'static>(
     });
     async move { receiver.await.map_err(|_| StepError::Interrupted) }
 }
+
+#[cfg(test)]
+#[path = "pack_tests.rs"]
+mod tests;

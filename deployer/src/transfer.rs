@@ -4,13 +4,13 @@
 //! missing is known without asking. A changed file is sent with the old content of the same path
 //! as reference, all else in packs of similar files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use relstore_store::Store;
 use relstore_store::StoreError;
 use relstore_store::id::{BlobId, ReleaseId};
-use relstore_store::manifest::Manifest;
+use relstore_store::manifest::{Entry, Manifest};
 use relstore_store::name::EntryPath;
 
 use crate::protocol::{BaseState, Current};
@@ -74,17 +74,22 @@ pub(crate) fn plan(
     complete: &[Known],
     in_store: impl Fn(&BlobId) -> bool,
 ) -> Transfer {
-    let present: BTreeSet<BlobId> = complete
+    // Hosts keep plain and executable files apart: one inode has one mode.
+    let present: BTreeSet<(BlobId, bool)> = complete
         .iter()
-        .flat_map(|known| known.manifest.blobs().into_keys())
+        .flat_map(|known| known.manifest.entries())
+        .filter_map(variant)
         .collect();
-    let wanted = new.manifest.blobs();
-    let mut missing: BTreeMap<BlobId, u64> = wanted
+    let mut missing: BTreeSet<BlobId> = new
+        .manifest
+        .entries()
         .iter()
-        .filter(|(blob, _)| !present.contains(*blob))
-        .map(|(b, s)| (*b, *s))
+        .filter_map(variant)
+        .filter(|variant| !present.contains(variant))
+        .map(|(blob, _)| blob)
         .collect();
 
+    let wanted = new.manifest.blobs();
     let lacking = |known: &&Known| -> u64 {
         let has = known.manifest.blobs();
         wanted
@@ -104,7 +109,7 @@ pub(crate) fn plan(
     let mut order: Vec<(&EntryPath, BlobId, u64)> = Vec::new();
     for entry in new.manifest.entries() {
         if let Some((blob, size)) = entry.kind.content()
-            && missing.remove(&blob).is_some()
+            && missing.remove(&blob)
         {
             order.push((&entry.path, blob, size));
         }
@@ -112,8 +117,14 @@ pub(crate) fn plan(
     order.sort_by_key(|(path, ..)| (path.extension(), *path));
     let (mut patches, mut whole) = (Vec::new(), Vec::new());
     for (path, blob, size) in order {
-        match old.get(path) {
-            Some(&(old, old_size))
+        // Content that the host has with the other mode is its own best reference.
+        let same = [false, true].map(|executable| (blob, executable));
+        let old = match same.iter().any(|variant| present.contains(variant)) {
+            true => Some((blob, size)),
+            false => old.get(path).copied(),
+        };
+        match old {
+            Some((old, old_size))
                 if (1..=MAX_REFERENCE).contains(&old_size)
                     && size <= MAX_REFERENCE
                     && in_store(&old) =>
@@ -135,6 +146,12 @@ pub(crate) fn plan(
         patches,
         whole,
     }
+}
+
+/// A file's content and whether it is executable.
+fn variant(entry: &Entry) -> Option<(BlobId, bool)> {
+    let (blob, _) = entry.kind.content()?;
+    Some((blob, entry.kind.is_executable()))
 }
 
 /// Reads the manifests of the releases that are complete on a host, those that are likely bases

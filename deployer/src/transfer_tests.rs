@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use relstore_store::manifest::{Entry, Kind};
+use relstore_store::manifest::Kind;
 
 use super::*;
 
@@ -72,4 +72,30 @@ fn old_content_that_is_empty_or_not_in_the_store_is_no_reference() {
     let transfer = plan(&new, &[old], |_| false);
     assert!(transfer.patches.is_empty());
     assert_eq!(transfer.blobs(), 2);
+}
+
+#[test]
+fn file_that_becomes_executable_is_sent_as_a_reference_to_itself() {
+    let old = known(&[("artisan", "#!php"), ("b", "2")]);
+    let entry = |path: &str, kind| Entry {
+        path: EntryPath::new(path).unwrap(),
+        kind,
+    };
+    let executable = Kind::Executable {
+        size: 5,
+        blob: blob("#!php"),
+    };
+    let manifest = Manifest::from_entries(vec![entry("artisan", executable)]).unwrap();
+    let new = Known {
+        release: manifest.id(),
+        manifest: Arc::new(manifest),
+    };
+    let transfer = plan(&new, &[old], |_| true);
+    let patch = Patch {
+        blob: blob("#!php"),
+        size: 5,
+        old: blob("#!php"),
+        old_size: 5,
+    };
+    assert_eq!((transfer.patches, transfer.whole), (vec![patch], vec![]));
 }
