@@ -39,9 +39,9 @@ as_deploy() {
     (cd "$work/notes" && exec setpriv --reuid deploy --regid deploy --init-groups env -i \
         PATH="$work/bin:$PATH" HOME="$work/home" NO_COLOR="${NO_COLOR:-}" TERM="${TERM:-dumb}" \
         NOTES_BASE="$APP" NOTES_URL="$url" HEALTH_TOKEN="$token" \
-        GIT_AUTHOR_NAME=Demo GIT_AUTHOR_EMAIL=demo@example.com GIT_COMMITTER_NAME=Demo GIT_COMMITTER_EMAIL=demo@example.com "$@")
+        USER=deploy GIT_AUTHOR_NAME=Demo GIT_AUTHOR_EMAIL=demo@example.com GIT_COMMITTER_NAME=Demo GIT_COMMITTER_EMAIL=demo@example.com "$@")
 }
-relstore() { printf '%s$ relstore %s%s\n' "$bold" "$*" "$plain"; as_deploy relstore "$@"; }
+relstore() { printf '%s$ relstore %s%s\n' "$bold" "$*" "$plain" >&2; as_deploy relstore "$@"; }
 page() { curl -fsS "$url/"; }
 shows() { page | grep -o '<meta name="release" content="[0-9a-f]*' | grep -o '[0-9a-f]*$' | cut -c1-12; }
 ms() { date +%s%3N; }
@@ -59,7 +59,7 @@ as_deploy git commit --quiet --all --message "Improve the heading"
 t=$(ms); relstore build > "$work/second"; second=$(tail -n 1 "$work/second"); build_again=$(( $(ms) - t ))
 t=$(ms); relstore deploy HEAD --env local --json > "$work/second.json"; deploy_second=$(( $(ms) - t ))
 sent=$(grep -o '"sent_bytes": *[0-9]*' "$work/second.json" | head -n 1 | grep -o '[0-9]*$')
-whole=$(as_deploy relstore show "$second" --json | grep -o '"content_bytes": *[0-9]*' | head -n 1 | grep -o '[0-9]*$')
+whole=$(as_deploy relstore show "$second" --json | grep -o '^  "bytes": *[0-9]*' | grep -o '[0-9]*$')
 note "the page: $(page | grep -o '<h1>.*</h1>') from release $(shows)"
 note "$sent bytes went to the host for a release of $whole bytes"
 

@@ -6,3 +6,5 @@ mod cli_help;
 mod cli_init;
 mod cli_store;
 mod common;
+#[cfg(feature = "e2e")]
+mod e2e;
