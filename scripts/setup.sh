@@ -86,12 +86,16 @@ install_packages() {
     # (policy-rc.d is how Debian's scripts ask) nor at the next boot.
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive bash -euo pipefail -s "${names[@]}" >&2 <<'ROOT'
 policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
+log=$(mktemp)
+if [ -e $policy ]; then
+    trap 'rm -f $log' EXIT
+else
     printf '#!/bin/sh\nexit 101\n' > $policy; chmod 755 $policy
-    trap 'rm -f $policy' EXIT
+    trap 'rm -f $log $policy' EXIT
 fi
-apt-get update -qq
-apt-get install --yes -qq --no-install-recommends "$@" < /dev/null
+quietly() { "$@" < /dev/null > "$log" 2>&1 || { cat "$log"; exit 1; }; }
+quietly apt-get update
+quietly apt-get install --yes --no-install-recommends "$@"
 if [ -d /run/systemd/system ]; then
     for name in "$@"; do
         case $name in
