@@ -203,7 +203,7 @@ fn old_releases_are_removed_but_not_the_active_and_the_previous_one() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     left.sort();
-    let mut expected = vec![first.into(), second.into()];
+    let mut expected: Vec<std::ffi::OsString> = vec![first.into(), second.into()];
     expected.sort();
     assert_eq!(left, expected);
     site.is_sound("after cleaning up");
