@@ -275,3 +275,7 @@ async fn preview_host(
     preview.raw_bytes = transfer.raw_bytes();
     Ok(preview)
 }
+
+#[cfg(test)]
+#[path = "inspect_tests.rs"]
+mod tests;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub(crate) mod world;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -285,6 +287,10 @@ impl Helper {
             }
             Message::Status(_) => State {
                 state: base.state(),
+            }
+            .into(),
+            Message::History(_) => Entries {
+                lines: base.ledger.clone(),
             }
             .into(),
             Message::Manifest(manifest) => {
