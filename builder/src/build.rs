@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use relstore_store::Store;
-use relstore_store::id::{RecordId, ReleaseId};
-use relstore_store::import::{Layout, ReleaseTree};
+use relstore_store::import::Layout;
 
 use crate::assemble;
 use crate::error::{BuildError, IoContext};
@@ -19,6 +18,7 @@ use crate::event::{Event, Listener};
 use crate::exclude::Excludes;
 use crate::gate::{self, GateResult};
 use crate::plan::{self, Facts, Plan, PlanError};
+use crate::prepared::{Built, Prepared};
 use crate::provenance::{Origin, sha256, timestamp};
 use crate::run::StepRunner;
 use crate::scratch::Scratch;
@@ -65,47 +65,6 @@ pub struct StepResult {
     pub name: &'static str,
     /// Wall time.
     pub milliseconds: u64,
-}
-
-/// What was built and stored.
-#[derive(Debug, Clone)]
-pub struct Built {
-    /// The release.
-    pub release: ReleaseId,
-    /// Full commit; of a work tree the one it is based on, if any.
-    pub commit: Option<String>,
-    /// Whether it was built from a work tree.
-    pub dirty: bool,
-    /// Number of files.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Blobs the store did not have.
-    pub new_blobs: u64,
-    /// Their raw bytes.
-    pub new_bytes: u64,
-    /// Bytes the store grew by for them.
-    pub stored_bytes: u64,
-    /// One verdict per gate.
-    pub gates: Vec<GateResult>,
-    /// What ran.
-    pub steps: Vec<StepResult>,
-    /// Whether the store had the release before.
-    pub reused: bool,
-    /// The records that were added.
-    pub records: Vec<RecordId>,
-    /// Other releases that were built from the same commit: made with other settings or tools, or
-    /// the build is not reproducible.
-    pub others: Vec<ReleaseId>,
-}
-
-/// A complete tree that passed its gates. Its folder goes when this is dropped.
-#[derive(Debug)]
-pub struct Prepared {
-    scratch: Arc<Scratch>,
-    layout: Layout,
-    origin: Origin,
-    steps: Vec<StepResult>,
 }
 
 /// Builds a release and stores it.
@@ -253,68 +212,6 @@ fn origin(
         gates,
         started: request.now,
         finished: request.now + took,
-    }
-}
-
-impl Prepared {
-    /// The tree; nobody may write to it.
-    #[must_use]
-    pub fn tree(&self) -> PathBuf {
-        self.scratch.tree()
-    }
-
-    /// The verdicts of the gates.
-    #[must_use]
-    pub fn gates(&self) -> &[GateResult] {
-        &self.origin.gates
-    }
-
-    /// Imports the tree, adds the records, publishes the release.
-    ///
-    /// # Errors
-    /// [`BuildError::Store`].
-    pub async fn store(self, store: &Store, events: Listener<'_>) -> Result<Built, BuildError> {
-        let tree = ReleaseTree {
-            root: self.scratch.tree(),
-            layout: self.layout.clone(),
-        };
-        let imported = store
-            .import(&tree, &|event| events(Event::Import(event)))
-            .await?;
-        let release = imported.release;
-        let text = imported.manifest.to_text();
-        let reused = store.has_release(&release).await?;
-        let mut records = Vec::new();
-        for record in [
-            self.origin.gate_result(&release, &text),
-            self.origin.provenance(&release, &text),
-        ] {
-            records.push(store.put_record(&release, &record).await?);
-        }
-        store.publish(&release).await?;
-        let source = &self.origin.source;
-        let mut others = Vec::new();
-        // What a dirty tree gives says nothing about its commit.
-        if let Some(commit) = source.commit.as_ref().filter(|_| !source.dirty) {
-            store.add_commit(commit, &release).await?;
-            others = store.releases_of_commit(commit).await?;
-            others.retain(|other| *other != release);
-        }
-        Ok(Built {
-            release,
-            commit: source.commit.clone(),
-            dirty: source.dirty,
-            files: imported.manifest.file_count() as u64,
-            bytes: imported.manifest.content_bytes(),
-            new_blobs: imported.new_blobs,
-            new_bytes: imported.new_bytes,
-            stored_bytes: imported.stored_bytes,
-            gates: self.origin.gates.clone(),
-            steps: self.steps,
-            reused,
-            records,
-            others,
-        })
     }
 }
 

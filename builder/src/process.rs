@@ -99,7 +99,8 @@ pub(crate) async fn run(
         let _ = tokio::time::timeout(LATE_OUTPUT, readers).await;
     }
     if let Ended::TimedOut = ended {
-        let _ = child.wait().await;
+        // Killed with its group; this also takes its entry out of the process table.
+        let _ = child.kill().await;
     }
     Ok(ended)
 }

@@ -55,6 +55,18 @@ async fn attributes_of_git_change_nothing() {
 }
 
 #[tokio::test]
+async fn replaced_objects_are_not_followed() {
+    let project = Project::committed();
+    let first = project.git(&["rev-parse", "HEAD"]);
+    project.write("app/Second.php", "2");
+    let second = project.commit();
+    project.git(&["replace", &first, &second]);
+    let request = project.request(SourceSpec::Commit(first));
+    let prepared = project.prepare(request).await.unwrap();
+    assert!(!prepared.tree().join("app/Second.php").exists());
+}
+
+#[tokio::test]
 async fn names_of_any_bytes_and_large_files_come_through() {
     let project = Project::committed();
     let odd = OsStr::from_bytes(b"app/a b\n\"\xff\\.php");

@@ -134,8 +134,7 @@ impl Project {
             .unwrap()
     }
 
-    /// Makes the only programs that a build finds, beside those of the system that `programs`
-    /// names as links: shell scripts by name.
+    /// Writes shell scripts by name into a folder and returns it, for the front of a search path.
     pub fn programs(&self, scripts: &[(&str, &str)]) -> String {
         let bin = self.root.path().join("bin");
         std::fs::create_dir_all(&bin).unwrap();
