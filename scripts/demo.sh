@@ -31,7 +31,7 @@ say "A server: nginx, PHP-FPM as www-data, MariaDB, the deploy user \`deploy\`"
 "$stack" init "$work/stack"
 "$stack" start "$work/stack" mariadb fpm nginx
 "$stack" dotenv "$work/stack" "$APP" "$token"
-"$repo/fixtures/app.sh" "$work/notes" 2>/dev/null
+"$repo/fixtures/app.sh" "$work/notes" 2> "$work/app.log" || { cat "$work/app.log" >&2; exit 1; }
 mkdir "$work/home"; chown -R deploy "$work/notes" "$work/home"
 
 url=http://127.0.0.1:$HTTP_PORT
@@ -45,6 +45,9 @@ relstore() { printf '%s$ relstore %s%s\n' "$bold" "$*" "$plain" >&2; as_deploy r
 page() { curl -fsS "$url/"; }
 shows() { page | grep -o '<meta name="release" content="[0-9a-f]*' | grep -o '[0-9a-f]*$' | cut -c1-12; }
 ms() { date +%s%3N; }
+# Milliseconds and bytes for people.
+s()  { printf '%d.%d s' $(( $1 / 1000 )) $(( $1 % 1000 / 100 )); }
+kb() { if [ "$1" -lt 10000 ]; then echo "$1 bytes"; elif [ "$1" -lt 1000000 ]; then echo "$(( $1 / 1000 )) kB"; else printf '%d.%d MB' $(( $1 / 1000000 )) $(( $1 % 1000000 / 100000 )); fi; }
 
 say "Build: sources, Composer, Vite, nine gates, store"
 t=$(ms); relstore build | tee "$work/first"; first=$(tail -n 1 "$work/first"); build_first=$(( $(ms) - t ))
@@ -61,7 +64,7 @@ t=$(ms); relstore deploy HEAD --env local --json > "$work/second.json"; deploy_s
 sent=$(grep -o '"sent_bytes": *[0-9]*' "$work/second.json" | head -n 1 | grep -o '[0-9]*$')
 whole=$(as_deploy relstore show "$second" --json | grep -o '^  "bytes": *[0-9]*' | grep -o '[0-9]*$')
 note "the page: $(page | grep -o '<h1>.*</h1>') from release $(shows)"
-note "$sent bytes went to the host for a release of $whole bytes"
+note "$(kb "$sent") went to the host for a release of $(kb "$whole")"
 
 say "What exactly changed"
 relstore diff "${first:0:12}" "${second:0:12}"
@@ -90,13 +93,13 @@ cat <<X
 
 $green$bold   All of it worked.$plain
 
-   application       Laravel 8.83, $files files, $(( whole / 1000 )) kB
-   build             $build_first ms the first time, $build_again ms after a change
-   first deploy      $deploy_first ms, caches, migrations and health included
-   next deploy       $deploy_second ms, $sent bytes sent ($(( sent * 10000 / whole ))/10000 of the release)
-   broken release    found by its health check, back on ${second:0:12} after $deploy_third ms
-   verify            $verify ms for every byte on the host
-   rollback          $rollback ms, by hash
+   application       Laravel 8.83, $files files, $(kb "$whole")
+   build             $(s $build_first), $(s $build_again) after a change: Composer, npm, Vite, nine gates
+   first deploy      $(s $deploy_first), caches, migrations and health included
+   next deploy       $(s $deploy_second), $(kb "$sent") sent: one byte of $(( whole / sent )) in the release
+   broken release    refused by its health check, ${second:0:12} serves again after $(s $deploy_third)
+   verify            $(s $verify) for every byte on the host
+   rollback          $(s $rollback), by hash
    everything        $(( $(date +%s) - began )) s
 
    It lies in $work; nothing is left running.
