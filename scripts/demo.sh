@@ -18,6 +18,10 @@ if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' dim=$'\e[2m' green=$'\
 say()  { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '%s   %s%s\n' "$dim" "$*" "$plain"; }
 
+# One stack at a time: they share the accounts and Debian's pid file of PHP-FPM.
+exec 9>/var/tmp/relstore-stack.lock
+flock --nonblock 9 || { echo "demo: another run of the tests or the demo is at work, waiting for it" >&2; flock 9; }
+
 export SSH_PORT=22023 HTTP_PORT=18081 APP=$work/www
 stack=$repo/fixtures/stack/stack.sh
 finish() { "$stack" stop "$work/stack" >/dev/null 2>&1 || true; }

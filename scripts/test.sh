@@ -26,6 +26,10 @@ scripts/flake-check.sh
 scripts/helper.sh debug >/dev/null
 cargo nextest run "${select[@]}" --no-run "$@"
 
+# One stack at a time: they share the accounts and Debian's pid file of PHP-FPM.
+exec 9>/var/tmp/relstore-stack.lock
+flock --nonblock 9 || { echo "test: another run of the tests or the demo is at work, waiting for it" >&2; flock 9; }
+
 finish() { "${root[@]}" "$stack" stop "$work/stack" >/dev/null 2>&1 || true; }
 trap finish EXIT
 finish                                   # what a killed run may have left
