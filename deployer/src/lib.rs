@@ -15,10 +15,12 @@ pub mod execute;
 pub mod failure;
 #[cfg(feature = "client")]
 pub mod health;
+pub mod host;
 #[cfg(feature = "client")]
 mod host_run;
 #[cfg(feature = "client")]
 pub mod inspect;
+pub mod ledger;
 #[cfg(feature = "client")]
 pub mod outcome;
 #[cfg(feature = "client")]
