@@ -23,7 +23,7 @@ rm -rf "$work"; install -d -m 755 "$work"
 eval "$("$stack" env "$work/stack")"
 token=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
 "$stack" dotenv "$work/stack" "$APP" "$token"
-RELSTORE_FIXTURE_CACHE=${RELSTORE_FIXTURE_CACHE:-$HOME/.cache/relstore-fixtures} "$repo/fixtures/app.sh" "$work/notes" 2>/dev/null
+"$repo/fixtures/app.sh" "$work/notes" 2> "$work/app.log" || { cat "$work/app.log" >&2; exit 1; }
 cd "$work/notes"
 cat >> relstore.toml <<T
 
@@ -58,7 +58,7 @@ relstore() {
     took=$(( $(date +%s%3N) - began ))
 }
 field() { grep -o "\"$1\": *[0-9]*" "$work/out" | head -n 1 | grep -o '[0-9]*$'; }
-bytes() { echo "$(field sent_bytes) bytes sent, $(field received_bytes) received"; }
+bytes() { echo "$(field sent_bytes) bytes sent, $(field received_bytes) received (encrypted: $(field wire_sent_bytes), $(field wire_received_bytes))"; }
 
 printf '\n  %-34s %11s %9s\n' "" time "memory"
 relstore build; row "build, first" $took "$peak MB"
