@@ -24,7 +24,7 @@ fi
 scripts/setup.sh test
 scripts/flake-check.sh
 scripts/helper.sh debug >/dev/null
-cargo nextest run "${select[@]}" --no-run "$@"
+cargo nextest run "${select[@]}" --no-run
 
 # One stack at a time: they share the accounts and Debian's pid file of PHP-FPM.
 exec 9>/var/tmp/relstore-stack.lock
