@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::transport::Traffic;
 
 /// Longest silence on requests that only touch a few files.
-pub(crate) const SHORT: Duration = Duration::from_secs(60);
+pub(crate) const SHORT: Duration = Duration::from_secs(120);
 /// Longest silence while the helper reads, writes and syncs a whole release.
 pub(crate) const LONG: Duration = Duration::from_secs(900);
 /// How far the activation of a host has come.
@@ -154,7 +154,7 @@ impl<'a> HostRun<'a> {
             commit: deployment.commit.clone(),
             web_group: deployment.environment.web_group.clone(),
         };
-        let locked: Locked = self.session()?.request(request, SHORT).await?;
+        let locked: Locked = self.session()?.request(request, LONG).await?;
         self.before = Serving::from(&locked.state.current);
         self.state = Some(locked.state);
         Ok(())

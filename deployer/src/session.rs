@@ -19,7 +19,7 @@ use crate::protocol::{self, Hello, Message, PROTOCOL, ProtocolError};
 use crate::transport::{self, Caller, Channel, HelperBinary, Link, Traffic, TransportError};
 
 /// Longest silence while the helper starts and settles what an earlier program left.
-const HELLO_LIMIT: Duration = Duration::from_secs(120);
+const HELLO_LIMIT: Duration = Duration::from_secs(300);
 /// Longest time one write may take: [`protocol::MAX_PART`] on a slow line.
 const WRITE_LIMIT: Duration = Duration::from_secs(120);
 /// How long a helper that no longer listens is listened to.
