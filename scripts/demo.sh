@@ -50,7 +50,7 @@ page() { curl -fsS "$url/"; }
 shows() { page | grep -o '<meta name="release" content="[0-9a-f]*' | grep -o '[0-9a-f]*$' | cut -c1-12; }
 ms() { date +%s%3N; }
 # Milliseconds and bytes for people.
-s()  { printf '%d.%d s' $(( $1 / 1000 )) $(( $1 % 1000 / 100 )); }
+s()  { if [ "$1" -lt 1000 ]; then echo "$1 ms"; else printf '%d.%d s' $(( $1 / 1000 )) $(( $1 % 1000 / 100 )); fi; }
 kb() { if [ "$1" -lt 10000 ]; then echo "$1 bytes"; elif [ "$1" -lt 1000000 ]; then echo "$(( $1 / 1000 )) kB"; else printf '%d.%d MB' $(( $1 / 1000000 )) $(( $1 % 1000000 / 100000 )); fi; }
 
 say "Build: sources, Composer, Vite, nine gates, store"
