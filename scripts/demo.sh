@@ -19,7 +19,9 @@ say()  { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '%s   %s%s\n' "$dim" "$*" "$plain"; }
 
 # One stack at a time: they share the accounts and Debian's pid file of PHP-FPM.
-exec 9>/var/tmp/relstore-stack.lock
+lock=/var/tmp/relstore-stack.lock
+[ -e $lock ] || install -m 644 /dev/null $lock
+exec 9< $lock
 flock --nonblock 9 || { echo "demo: another run of the tests or the demo is at work, waiting for it" >&2; flock 9; }
 
 export SSH_PORT=22023 HTTP_PORT=18081 APP=$work/www

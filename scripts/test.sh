@@ -27,7 +27,10 @@ scripts/helper.sh debug >/dev/null
 cargo nextest run "${select[@]}" --no-run
 
 # One stack at a time: they share the accounts and Debian's pid file of PHP-FPM.
-exec 9>/var/tmp/relstore-stack.lock
+# Opened for reading: root and another user can share the file, whoever made it.
+lock=/var/tmp/relstore-stack.lock
+[ -e $lock ] || install -m 644 /dev/null $lock
+exec 9< $lock
 flock --nonblock 9 || { echo "test: another run of the tests or the demo is at work, waiting for it" >&2; flock 9; }
 
 finish() { "${root[@]}" "$stack" stop "$work/stack" >/dev/null 2>&1 || true; }
@@ -44,5 +47,5 @@ eval "$variables"
 export RELSTORE_FIXTURE_APP=$work/notes
 
 code=0
-cargo nextest run "${select[@]}" "$@" < /dev/null || code=$?
+cargo nextest run "${select[@]}" "$@" < /dev/null 9<&- || code=$?
 exit "$code"
