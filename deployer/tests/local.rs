@@ -187,6 +187,40 @@ async fn cancelled_deploy_leaves_a_whole_release_and_the_next_one_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_helper_is_told_with_what_is_served_and_the_next_deploy_succeeds() {
+    let site = Site::new().await;
+    let (one, slow) = (site.release("one").await, site.release("slow").await);
+    site.deploy(one).await.unwrap();
+    let mut failures = 0;
+    for milliseconds in [60, 120, 200, 300, 400, 500, 600, 700] {
+        let kill = async {
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            site.kill_helper();
+        };
+        let (result, ()) = tokio::join!(site.deploy(slow), kill);
+        let served = site.served();
+        match result {
+            Ok(_) => assert_eq!(served, "slow"),
+            Err(error) => {
+                failures += 1;
+                let kind = error.kind();
+                assert!(
+                    matches!(kind, Kind::NothingChanged | Kind::RolledBack),
+                    "{kind:?} after {milliseconds} ms: {:?}",
+                    error.causes()
+                );
+                assert_eq!(served, "one");
+                assert_eq!(error.state()[0], format!("local serves {}", one.short()));
+            }
+        }
+        site.unlocked().await;
+        site.deploy(one).await.unwrap();
+        assert_eq!(site.served(), "one");
+    }
+    assert!(failures > 3, "{failures}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn folder_in_place_of_current_is_refused_and_stays() {
     let site = Site::new().await;
     let one = site.release("one").await;

@@ -223,6 +223,20 @@ impl Site {
         panic!("the base stays locked");
     }
 
+    /// Ends the helper that holds the lock, as the kernel does when memory is short.
+    pub(crate) fn kill_helper(&self) {
+        let holder: serde_json::Value = serde_json::from_str(&self.base_text("lock")).unwrap();
+        let pid = holder["pid"].to_string();
+        let program = fs::read_link(format!("/proc/{pid}/exe"));
+        if !program.is_ok_and(|program| program.starts_with(self.base())) {
+            return; // it has ended, and its number may be somebody else's
+        }
+        let mut kill = std::process::Command::new("kill");
+        kill.args(["-KILL", &pid])
+            .stderr(std::process::Stdio::null());
+        let _ = kill.status().unwrap();
+    }
+
     /// Starts a web server: 500 when `bad` is served.
     pub(crate) async fn serve_health(&mut self) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
