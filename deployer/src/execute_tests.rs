@@ -205,6 +205,35 @@ async fn blob_damaged_on_the_way_is_sent_again_once() {
 }
 
 #[tokio::test]
+async fn refusal_within_a_transfer_ends_the_conversation() {
+    let world = World::with_old(1).await;
+    world.hosts.base("web1").refused.push("PackEnd");
+    world.events.lock().unwrap().clear();
+    let error = world.deploy(world.new).await.unwrap_err();
+    assert_eq!(error.causes(), ["`transfer` on web1: it failed on demand"]);
+    assert_eq!(error.hint().unwrap(), "try again");
+    // Asking on would take the answer to one request for that of another.
+    let warnings = world.events.lock().unwrap().clone();
+    let warnings: Vec<_> = warnings
+        .iter()
+        .filter(|event| matches!(event, Event::Warning { .. }))
+        .collect();
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn host_that_refuses_to_go_back_is_left_to_its_helper_and_looked_at_again() {
+    let world = World::with_old(2).await;
+    world.hosts.base("web1").failing.push("reload-fpm".into());
+    world.hosts.base("web2").refused.push("GoBack");
+    let error = failed(world.deploy(world.new).await.unwrap_err());
+    assert_eq!(error.kind, Kind::RolledBack);
+    for (truth, serving) in error.state.iter().zip(world.hosts.serving()) {
+        assert_eq!(truth.serving.release(), serving);
+    }
+}
+
+#[tokio::test]
 async fn second_deploy_is_told_who_is_busy() {
     let world = World::with_old(2).await;
     world.hosts.base("web1").locked_by = Some(999);

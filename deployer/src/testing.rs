@@ -88,6 +88,8 @@ pub(crate) struct Base {
     /// Commands that fail, by their first word or `argv[1..]` text.
     pub(crate) failing: Vec<String>,
     pub(crate) down: bool,
+    /// Requests of these names are refused.
+    pub(crate) refused: Vec<&'static str>,
     connections: u64,
     /// Requests carried out so far, and the one that goes wrong.
     pub(crate) calls: u32,
@@ -237,9 +239,11 @@ impl Helper {
                 let mut base = self.base.lock().unwrap();
                 base.calls += 1;
                 let calls = base.calls;
+                let named = base.refused.contains(&message.name());
                 base.fault
                     .filter(|(call, _)| *call == calls)
                     .map(|(_, fault)| fault)
+                    .or(named.then_some(Fault::Refused))
             };
             let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
             let reply = match fault {
