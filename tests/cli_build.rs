@@ -267,7 +267,7 @@ fn interrupted_build_ends_its_step_and_stores_nothing() {
             pid_file.display()
         ),
     );
-    let child = env
+    let mut child = env
         .command(env!("CARGO_BIN_EXE_relstore"))
         .args(["build", "--json"])
         .current_dir(env.project())
@@ -292,6 +292,13 @@ fn interrupted_build_ends_its_step_and_stores_nothing() {
             .success()
     };
     assert!(signal("-INT", &child.id().to_string()));
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("the program does not end");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(10));
     let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
