@@ -193,10 +193,12 @@ fn style(template: &str) -> ProgressStyle {
     style.progress_chars("=> ")
 }
 
-/// A time for people: `0.3 s`, `21.4 s`, `3 min 5 s`.
+/// A time for people: `12 ms`, `0.3 s`, `21.4 s`, `3 min 5 s`.
 pub(crate) fn seconds(time: Duration) -> String {
     let whole = time.as_secs();
-    if whole < 100 {
+    if time < Duration::from_millis(100) {
+        format!("{} ms", time.as_millis())
+    } else if whole < 100 {
         format!("{:.1} s", time.as_secs_f64())
     } else {
         format!("{} min {} s", whole / 60, whole % 60)
@@ -209,6 +211,7 @@ mod tests {
 
     #[test]
     fn times_are_written_for_people() {
+        assert_eq!(seconds(Duration::from_millis(12)), "12 ms");
         assert_eq!(seconds(Duration::from_millis(312)), "0.3 s");
         assert_eq!(seconds(Duration::from_millis(21_400)), "21.4 s");
         assert_eq!(seconds(Duration::from_secs(185)), "3 min 5 s");
