@@ -2,10 +2,12 @@
 //! ([`resolve`]), and every mistake with its place ([`problem`]). Reading the file itself is the
 //! context's part.
 
+mod environment;
 pub(crate) mod problem;
 pub(crate) mod raw;
 mod reader;
 mod resolve;
+mod resolver;
 #[cfg(test)]
 mod tests;
 pub(crate) mod value;
