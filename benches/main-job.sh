@@ -11,6 +11,12 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 bin=$(cd "${1:?usage: main-job.sh FOLDER-WITH-THE-BINARIES}" && pwd)
 [ "$(id -u)" = 0 ] || exec sudo -n env "PATH=$PATH" "HOME=$HOME" "$0" "$bin"
 
+# One stack at a time: they share the accounts and Debian's pid file of PHP-FPM.
+lock=/var/tmp/relstore-stack.lock
+[ -e $lock ] || install -m 644 /dev/null $lock
+exec 9< $lock
+flock --nonblock 9 || { echo "bench: the tests or the demo are at work, waiting for them" >&2; flock 9; }
+
 work=/var/tmp/relstore-bench
 export SSH_PORT=22024 HTTP_PORT=18082 APP=$work/www
 stack=$repo/fixtures/stack/stack.sh
@@ -19,7 +25,7 @@ trap finish EXIT
 finish
 rm -rf "$work"; install -d -m 755 "$work"
 "$stack" init "$work/stack"
-"$stack" start "$work/stack"
+"$stack" start "$work/stack" 9<&-     # servers that outlive a killed run must not hold the lock
 eval "$("$stack" env "$work/stack")"
 token=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
 "$stack" dotenv "$work/stack" "$APP" "$token"

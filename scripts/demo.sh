@@ -7,7 +7,6 @@ set -euo pipefail
 repo=$(cd "$(dirname "$0")/.." && pwd)
 bin=${1:?usage: demo.sh FOLDER-WITH-THE-BINARIES}
 work=/var/tmp/relstore-demo
-began=$(date +%s)
 
 if [ "$(id -u)" != 0 ]; then
     sudo -n true 2>/dev/null || { echo "demo: needs root or sudo without a password (accounts, nginx as www-data)" >&2; exit 1; }
@@ -23,6 +22,7 @@ lock=/var/tmp/relstore-stack.lock
 [ -e $lock ] || install -m 644 /dev/null $lock
 exec 9< $lock
 flock --nonblock 9 || { echo "demo: another run of the tests or the demo is at work, waiting for it" >&2; flock 9; }
+began=$(date +%s)
 
 export SSH_PORT=22023 HTTP_PORT=18081 APP=$work/www
 stack=$repo/fixtures/stack/stack.sh
@@ -35,7 +35,7 @@ token=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
 
 say "A server: nginx, PHP-FPM as www-data, MariaDB, the deploy user \`deploy\`"
 "$stack" init "$work/stack"
-"$stack" start "$work/stack" mariadb fpm nginx
+"$stack" start "$work/stack" mariadb fpm nginx 9<&-     # servers that outlive a killed run must not hold the lock
 "$stack" dotenv "$work/stack" "$APP" "$token"
 "$repo/fixtures/app.sh" "$work/notes" 2> "$work/app.log" || { cat "$work/app.log" >&2; exit 1; }
 mkdir "$work/home"; chown -R deploy "$work/notes" "$work/home"

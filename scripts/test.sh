@@ -41,7 +41,7 @@ finish                                   # what a killed run may have left
 export SSH_PORT=22022 HTTP_PORT=18080 APP=$work/www
 "${root[@]}" fixtures/app.sh "$work/notes"
 "${root[@]}" "$stack" init "$work/stack"
-"${root[@]}" "$stack" start "$work/stack"
+"${root[@]}" "$stack" start "$work/stack" 9<&-     # servers that outlive a killed run must not hold the lock
 variables=$("${root[@]}" "$stack" env "$work/stack")
 eval "$variables"
 export RELSTORE_FIXTURE_APP=$work/notes
