@@ -69,7 +69,7 @@ impl Fixture {
         replace(
             &health,
             "return response()->json(['status' => 'ok', 'release'",
-            "abort(503); return response()->json(['status' => 'ok', 'release'",
+            "return response()->json(['status' => 'failing'], 503); return response()->json(['status' => 'ok', 'release'",
         );
         commit(&repository, "Break the health check");
         ids.push(Self::build(root));
