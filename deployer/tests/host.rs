@@ -9,6 +9,8 @@ mod client;
 mod cycle;
 #[path = "host/damage.rs"]
 mod damage;
+#[path = "host/edges.rs"]
+mod edges;
 #[path = "host/interrupted.rs"]
 mod interrupted;
 #[path = "host/refusals.rs"]

@@ -64,9 +64,6 @@ pub(crate) fn place(base: &Base, temp: &Path, blob: &BlobId, executable: bool) -
         .at("set the time of", temp)?;
     file.set_permissions(Permissions::from_mode(mode(executable)))
         .at("set the mode of", temp)?;
-    if !disk::rename_new(temp, &to)? {
-        // The same name: the same content, or a damaged one that is found when it is used.
-        fs::remove_file(temp).at("remove", temp)?;
-    }
-    Ok(())
+    // Replaces what has that name: this content was checked, that one may be what a crash left.
+    fs::rename(temp, &to).at("rename to", &to)
 }

@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -11,6 +12,9 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use super::base::Base;
 use super::error::{At, Result};
 use crate::protocol::Holder;
+
+/// Whoever asks for the state looks whether the lock is free, which takes it for an instant.
+const GLANCE: Duration = Duration::from_millis(300);
 
 /// The lock, held until dropped *and* until every command that inherited it has ended: dropping
 /// only closes our copy of the open file.
@@ -45,7 +49,27 @@ pub(crate) fn acquire(base: &Base) -> Result<Option<Lock>> {
     Ok(Some(Lock { file }))
 }
 
+/// Takes the lock like [`acquire`], but is not turned away by somebody who only looks.
+pub(crate) fn acquire_past_glances(base: &Base) -> Result<Option<Lock>> {
+    let began = Instant::now();
+    loop {
+        let lock = acquire(base)?;
+        if lock.is_some() || began.elapsed() > GLANCE {
+            return Ok(lock);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 impl Lock {
+    /// Gives the lock back at the end of a deploy, also when something that it started, such as a
+    /// service, has inherited it and stays.
+    pub(crate) fn release(self, base: &Base) -> Result<()> {
+        let path = base.private("lock");
+        self.file.set_len(0).at("write", &path)?;
+        flock(&self.file, FlockOperation::Unlock).at("unlock", &path)
+    }
+
     /// Writes who holds it, for those who find it taken.
     pub(crate) fn name(&mut self, base: &Base, holder: &Holder) -> Result<()> {
         let path = base.private("lock");

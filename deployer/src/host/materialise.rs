@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 use relstore_store::id::{BlobId, ReleaseId};
 use relstore_store::manifest::{Entry, Kind, Manifest};
+use relstore_store::name::EntryPath;
 
 use super::base::{Base, Complete};
 use super::error::{At, HostError, Result};
@@ -51,6 +52,7 @@ impl Work<'_> {
         })?;
         shared::check_dotenv(base, &manifest, self.dotenv)?;
         if let Some(complete) = base.complete(id)? {
+            self.follow_dotenv(id, &manifest, &complete.dotenv)?;
             let found = verify::compare(base, &base.release(id), &manifest, self.dotenv);
             if found.drift.is_empty() {
                 shared::prepare(base, &manifest, self.group)?;
@@ -72,6 +74,21 @@ impl Work<'_> {
             remove_damaged(base, &found)?;
         }
         self.make(id, &manifest)
+    }
+
+    /// Lets a release that is here follow when the environment names another `.env`.
+    fn follow_dotenv(&self, id: &ReleaseId, manifest: &Manifest, old: &str) -> Result<()> {
+        let path = EntryPath::new(".env").expect("a plain name is a path");
+        let shared = manifest
+            .get(&path)
+            .is_some_and(|entry| entry.kind == Kind::SharedFile);
+        let link = self.base.release(id).join(path.as_path());
+        let was = shared::file_target(self.base, &path, old);
+        if shared && old != self.dotenv && fs::read_link(&link).is_ok_and(|found| found == was) {
+            let target = shared::file_target(self.base, &path, self.dotenv);
+            disk::replace_link(&link, &target)?;
+        }
+        Ok(())
     }
 
     fn make(&self, id: &ReleaseId, manifest: &Manifest) -> Result<Outcome> {

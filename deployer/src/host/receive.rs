@@ -299,6 +299,13 @@ struct Unpack {
 
 impl Unpack {
     fn run(self, incoming: Receiver<Vec<u8>>) -> Result<(u64, u64)> {
+        let stored = self.unpack(incoming);
+        // Also after a failure: on a full disk this makes room again.
+        let _ = std::fs::remove_file(&self.temp);
+        stored
+    }
+
+    fn unpack(&self, incoming: Receiver<Vec<u8>>) -> Result<(u64, u64)> {
         let mut stored = (0, 0);
         let Some(prefix) = self.prefix_bytes() else {
             return Ok(stored);
@@ -321,7 +328,6 @@ impl Unpack {
             stored.0 += 1;
             stored.1 += *length;
         }
-        let _ = std::fs::remove_file(&self.temp);
         Ok(stored)
     }
 

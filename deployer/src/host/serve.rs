@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use relstore_store::id::ReleaseId;
@@ -33,7 +33,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a deploy holds.
 struct Held {
-    _lock: Lock,
+    lock: Lock,
     journal: Journal,
     staging: PathBuf,
     request: protocol::Lock,
@@ -42,6 +42,10 @@ struct Held {
     transfer: Option<Transfer>,
     dotenv: String,
     recorded: bool,
+    /// Why the transfer failed; told when its end is, because packs have no reply.
+    failed: Option<HostError>,
+    /// When an activation goes back that nobody has confirmed.
+    deadline: Option<Instant>,
 }
 
 struct Server<W: Write> {
@@ -74,12 +78,23 @@ pub fn serve(
         Err(error) => server.refusal(error),
     };
     server.send(hello);
-    while let Ok(message) = requests.recv() {
-        if let Some(reply) = server.handle(message) {
-            server.send(reply);
+    loop {
+        let received = match server.held.as_ref().and_then(|held| held.deadline) {
+            None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => requests.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        match received {
+            Ok(message) => {
+                if let Some(reply) = server.handle(message) {
+                    server.send(reply);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => server.overdue(),
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    server.end();
+    // Only closed: a command that was cut off may have left something that still runs.
+    drop(server.end());
     Ok(())
 }
 
@@ -268,10 +283,13 @@ impl<W: Write> Server<W> {
         work: impl FnOnce(&mut Held, &Base) -> Result<()>,
     ) -> Result<Option<Message>> {
         let base = self.base.clone();
-        let held = self.held()?;
-        if let Err(error) = work(held, &base) {
-            held.journal.write(step, "failed", &error.line())?;
-            return Err(error);
+        // Without the lock the request that ends the transfer is refused.
+        if let Some(held) = self.held.as_mut().filter(|held| held.failed.is_none())
+            && let Err(error) = work(held, &base)
+        {
+            // A full disk may have no room for this line either; the first error matters.
+            let _ = held.journal.write(step, "failed", &error.line());
+            held.failed = Some(error);
         }
         Ok(None)
     }
@@ -315,7 +333,7 @@ impl<W: Write> Server<W> {
             .as_deref()
             .map(WebGroup::find)
             .transpose()?;
-        let Some(mut lock) = lock::acquire(&self.base)? else {
+        let Some(mut lock) = lock::acquire_past_glances(&self.base)? else {
             return Err(self.busy()?);
         };
         let holder = Holder {
@@ -341,7 +359,7 @@ impl<W: Write> Server<W> {
         journal.write("lock", "begin", "")?;
         let previous = self.base.active()?;
         self.held = Some(Held {
-            _lock: lock,
+            lock,
             journal,
             staging,
             request,
@@ -350,6 +368,8 @@ impl<W: Write> Server<W> {
             transfer: None,
             dotenv: String::new(),
             recorded: false,
+            failed: None,
+            deadline: None,
         });
         self.append("intent", "")?;
         self.held()?.journal.write("lock", "end", "")?;
@@ -380,6 +400,7 @@ impl<W: Write> Server<W> {
             let transfer = Transfer::begin(&base, held.staging.clone(), message)?;
             let entries = transfer.entries();
             held.transfer = Some(transfer);
+            held.failed = None;
             Ok(ManifestAccepted { entries }.into())
         })
     }
@@ -387,6 +408,9 @@ impl<W: Write> Server<W> {
     fn transferred(&mut self) -> Result<Message> {
         self.journalled("transferred", |server| {
             let base = server.base.clone();
+            if let Some(error) = server.held()?.failed.take() {
+                return Err(error);
+            }
             Ok(match server.held()?.transfer(&base)?.finish()? {
                 Ok(received) => received.into(),
                 Err(blobs) => Need { blobs }.into(),
@@ -506,8 +530,16 @@ impl<W: Write> Server<W> {
     fn switch(&mut self, request: protocol::Switch) -> Result<Message> {
         self.journalled("switch", |server| {
             let base = server.base.clone();
+            if pending::read(&base)?.is_some() {
+                // Its way back would be forgotten.
+                return Err(HostError::new(
+                    Reason::Protocol,
+                    "an activation is still unconfirmed",
+                ));
+            }
             let previous = base.previous_release()?;
             let held = server.held()?;
+            let within = Duration::from_millis(request.confirm_within_ms);
             let deadline_ms = disk::now_ms()
                 .saturating_add(i64::try_from(request.confirm_within_ms).unwrap_or(i64::MAX));
             let stored = pending::Stored {
@@ -526,6 +558,7 @@ impl<W: Write> Server<W> {
                 commit: held.request.commit.clone(),
             };
             switch::activate(&base, &stored)?;
+            held.deadline = Instant::now().checked_add(within);
             Ok(Switched {
                 at_ms: disk::now_ms(),
             }
@@ -535,7 +568,15 @@ impl<W: Write> Server<W> {
 
     fn confirm(&mut self) -> Result<Message> {
         self.journalled("confirm", |server| {
+            if pending::read(&server.base)?.is_none() {
+                return Err(HostError::new(
+                    Reason::Moved,
+                    "the activation was taken back before it was confirmed",
+                )
+                .hint("look at `relstore status`, then deploy again"));
+            }
             pending::remove(&server.base)?;
+            server.held()?.deadline = None;
             Ok(Done {}.into())
         })
     }
@@ -545,6 +586,7 @@ impl<W: Write> Server<W> {
             if let Some(stored) = pending::read(&server.base)? {
                 switch::go_back(&server.base, &stored)?;
             }
+            server.held()?.deadline = None;
             Ok(WentBack {
                 current: server.base.current_state()?,
             }
@@ -589,8 +631,10 @@ impl<W: Write> Server<W> {
 
     fn unlock(&mut self) -> Result<Message> {
         self.held()?;
-        self.end();
-        Ok(Done {}.into())
+        match self.end() {
+            Some(lock) => lock.release(&self.base).map(|()| Done {}.into()),
+            None => Ok(Done {}.into()),
+        }
     }
 
     fn verify(&mut self, release: Option<ReleaseId>) -> Result<Message> {
@@ -610,11 +654,21 @@ impl<W: Write> Server<W> {
         Ok(Entries { lines }.into())
     }
 
-    /// Settles everything and gives the lock back.
-    fn end(&mut self) {
-        if self.held.is_none() {
-            return;
+    /// Takes an activation back that was not confirmed in time, though the program is there.
+    fn overdue(&mut self) {
+        let settled = self.settle();
+        if let Some(held) = &mut self.held {
+            held.deadline = None;
+            held.recorded |= matches!(settled, Ok(Some(_)));
+            // A failure to settle stays on disk as `pending` and is told by the next start.
+            let detail = settled.map_or_else(|error| error.line(), Option::unwrap_or_default);
+            let _ = held.journal.write("deadline", "end", &detail);
         }
+    }
+
+    /// Settles everything; returns the lock, to be given back or only closed.
+    fn end(&mut self) -> Option<Lock> {
+        self.held.as_ref()?;
         let settled = self.settle();
         let recorded = match &settled {
             Ok(Some(_)) => true,
@@ -624,13 +678,13 @@ impl<W: Write> Server<W> {
             let message = "the program went away before the switch; what is served was not touched";
             let _ = self.append("failed", message);
         }
-        if let Some(mut held) = self.held.take() {
-            // A failure to settle stays on disk as `pending` and is told by the next start.
-            let detail = settled.map_or_else(|error| error.line(), Option::unwrap_or_default);
-            let _ = held.journal.write("end", "end", &detail);
-            drop(held.transfer.take());
-            disk::remove_tree(&held.staging);
-        }
+        let mut held = self.held.take()?;
+        // A failure to settle stays on disk as `pending` and is told by the next start.
+        let detail = settled.map_or_else(|error| error.line(), Option::unwrap_or_default);
+        let _ = held.journal.write("end", "end", &detail);
+        drop(held.transfer.take());
+        disk::remove_tree(&held.staging);
+        Some(held.lock)
     }
 }
 

@@ -117,6 +117,14 @@ fn make_folders(root: &Path, below: &Path, group: Option<&WebGroup>) -> Result<P
     let mut path = root.to_owned();
     for name in below {
         path.push(name);
+        // The web server may write here: a link could lead this user's writing anywhere.
+        if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
+            return Err(HostError::new(
+                Reason::Base,
+                format!("{} is not a real folder", path.display()),
+            )
+            .hint("move it away; to keep it on another disk, mount that disk there"));
+        }
         make_folder(&path, group)?;
     }
     Ok(path)

@@ -222,6 +222,10 @@ impl Helper {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn hello(&self) -> &Hello {
         match &self.hello {
             Message::Hello(hello) => hello,

@@ -210,7 +210,7 @@ fn transactions_cannot_name_other_folders() {
 }
 
 /// A helper on a base that is a small file system of its own, seen by the helper only.
-fn on_small_disk(site: &Site) -> Helper {
+pub(crate) fn on_small_disk(site: &Site) -> Helper {
     let mut command = Command::new("unshare");
     let script = "mount -t tmpfs -o size=1m,mode=755 none \"$1\" && \
                   mkdir \"$1/shared\" && echo x > \"$1/shared/.env\" && exec \"$0\" serve --base \"$1\"";
