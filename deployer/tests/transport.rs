@@ -68,7 +68,7 @@ async fn the_helper_is_copied_once_and_then_only_started() {
     let helper = helper();
     let first = open(&server, &helper).await.unwrap();
     assert!(first.link.installed_helper());
-    assert!(first.link.traffic().wire_sent_bytes > helper.size_bytes);
+    assert!(first.link.traffic().wire_sent_bytes > helper.bytes.len() as u64);
     greet(first).await;
 
     let second = open(&server, &helper).await.unwrap();
@@ -133,7 +133,12 @@ async fn bytes_pass_unchanged_and_counted_in_both_directions_at_once() {
         writer.shutdown().await.unwrap();
     });
     let mut received = Vec::new();
-    reader.read_to_end(&mut received).await.unwrap();
+    // The end of the input must get through while the connection is full in both directions.
+    let read = reader.read_to_end(&mut received);
+    tokio::time::timeout(Duration::from_secs(60), read)
+        .await
+        .unwrap()
+        .unwrap();
     write.await.unwrap();
     assert!(
         received == sent,
@@ -176,6 +181,32 @@ async fn a_reader_that_waits_holds_the_far_side_back_and_dropping_it_closes_the_
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn a_writer_that_gives_up_under_a_flood_still_ends_the_input() {
+    let server = Sshd::start();
+    let script = "#!/bin/sh\nprintf '\\0relstore-host\\0'\nhead -c 30000000 /dev/zero\n\
+                  cat >/dev/null\necho all read\n";
+    program(&server.path("flood"), script);
+    let helper = HelperBinary::load(server.path("flood")).unwrap();
+    let Channel {
+        mut reader,
+        mut writer,
+        link,
+    } = open(&server, &helper).await.unwrap();
+    let write = async { while writer.write_all(&[1; 32 << 10]).await.is_ok() {} };
+    let gave_up = tokio::time::timeout(Duration::from_secs(1), write).await;
+    assert!(gave_up.is_err(), "nothing held the writer back");
+    drop(writer);
+    let mut received = Vec::new();
+    let read = reader.read_to_end(&mut received);
+    tokio::time::timeout(Duration::from_secs(20), read)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(received.ends_with(b"all read\n"));
+    assert!(link.finish().await.unwrap().success());
 }
 
 #[tokio::test]

@@ -187,14 +187,10 @@ async fn converse(
     if !first.starts_with("ready ") {
         return Ok(word(&first));
     }
-    let sent = send(channel, helper).await;
-    // A full disk ends the script while it is still sent to: its last word is the better reason.
-    let last = talk.next(channel).await?;
-    match (last, sent) {
-        (Some(last), _) => Ok(word(&last)),
-        (None, Err(error @ TransportError::Io { .. })) => Err(error),
-        (None, _) => Ok(None),
-    }
+    // A full disk ends the script while it is still sent to; its last word, or that there is none,
+    // says more than the failed write.
+    let _ = send(channel, helper).await;
+    Ok(talk.next(channel).await?.as_deref().and_then(word))
 }
 
 fn word(text: &str) -> Option<Word> {
@@ -209,25 +205,9 @@ fn word(text: &str) -> Option<Word> {
 }
 
 /// Writes the helper and ends the script's input.
-async fn send(channel: &mut Channel, helper: &HelperBinary) -> Result<(), TransportError> {
-    let unreadable = |source| TransportError::HelperUnreadable {
-        path: helper.path.clone(),
-        source,
-    };
-    let mut file = tokio::fs::File::open(&helper.path)
-        .await
-        .map_err(unreadable)?;
-    let mut piece = vec![0; 256 << 10];
-    loop {
-        let read = file.read(&mut piece).await.map_err(unreadable)?;
-        if read == 0 {
-            break;
-        }
-        let wrote = channel.writer.write_all(&piece[..read]).await;
-        wrote.map_err(|error| closed(channel.link.host.clone(), error))?;
-    }
-    let ended = channel.writer.shutdown().await;
-    ended.map_err(|error| closed(channel.link.host.clone(), error))
+async fn send(channel: &mut Channel, helper: &HelperBinary) -> std::io::Result<()> {
+    channel.writer.write_all(&helper.bytes).await?;
+    channel.writer.shutdown().await
 }
 
 /// The script's words among what the shell prints.

@@ -1,9 +1,8 @@
 //! The host helper's program file, as it lies beside the running program.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::TransportError;
@@ -11,17 +10,16 @@ use super::TransportError;
 /// File name of the host helper.
 const NAME: &str = "relstore-host";
 
-/// The host helper that is copied to hosts.
+/// The host helper that is copied to hosts. Its bytes are held in memory (a few megabytes), so
+/// that a program file that is replaced meanwhile cannot arrive under the hash of the old one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HelperBinary {
     /// The program file on this machine.
     pub path: PathBuf,
     /// SHA-256 of its bytes: 64 lower-case hex digits, and its folder's name on a host.
     pub sha256: String,
-    /// Its length in bytes.
-    pub size_bytes: u64,
-    /// The machine number of its ELF header, when it has one.
-    machine: Option<u16>,
+    /// The program.
+    pub bytes: Bytes,
 }
 
 impl HelperBinary {
@@ -29,12 +27,11 @@ impl HelperBinary {
     /// Blocks for the time of reading the file.
     pub fn load(path: impl Into<PathBuf>) -> Result<Self, TransportError> {
         let path = path.into();
-        match digest(&path) {
-            Ok((sha256, size_bytes, head)) => Ok(Self {
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Self {
                 path,
-                sha256,
-                size_bytes,
-                machine: elf_machine(&head),
+                sha256: sha256(&bytes),
+                bytes: bytes.into(),
             }),
             Err(source) => Err(TransportError::HelperUnreadable { path, source }),
         }
@@ -68,7 +65,7 @@ impl HelperBinary {
             "s390x" => &[22],
             _ => return None,
         };
-        let machine = self.machine?;
+        let machine = elf_machine(&self.bytes)?;
         let name = match machine {
             3 => "i686",
             21 => "ppc64",
@@ -83,27 +80,10 @@ impl HelperBinary {
     }
 }
 
-/// Returns SHA-256 in hex, length and first 20 bytes of the file at `path`.
-pub(super) fn digest(path: &Path) -> io::Result<(String, u64, Vec<u8>)> {
-    let mut file = File::open(path)?;
-    let (mut hasher, mut length, mut head) = (Sha256::new(), 0_u64, Vec::new());
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-        length += read as u64;
-        let wanted = 20_usize.saturating_sub(head.len()).min(read);
-        head.extend_from_slice(&buffer[..wanted]);
-    }
-    let hex = hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok((hex, length, head))
+/// Returns SHA-256 in hex.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns `e_machine` of an ELF header.
@@ -142,7 +122,7 @@ mod tests {
             helper.sha256,
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        assert_eq!((helper.path, helper.size_bytes), (path, 3));
+        assert_eq!((helper.path, &helper.bytes[..]), (path, &b"abc"[..]));
     }
 
     #[test]
@@ -150,8 +130,7 @@ mod tests {
         let helper = |head: &[u8]| HelperBinary {
             path: PathBuf::new(),
             sha256: String::new(),
-            size_bytes: 0,
-            machine: elf_machine(head),
+            bytes: Bytes::copy_from_slice(head),
         };
         assert_eq!(helper(&elf(1, [62, 0])).foreign_to("x86_64"), None);
         assert_eq!(

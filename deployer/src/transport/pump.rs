@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! server -> Pump -> SshReader (stdout)          SshWriter (stdin) -> server
-//!                -> Tail (stderr)               its end: EOF, sent by the pump
+//!                -> Tail (stderr)               its end: EOF
 //!                -> SshLink (exit status)
 //! ```
-//! The pump lives as long as the link; when it ends, writes fail instead of waiting for a window
-//! that nobody opens any more.
+//! When the pump ends, writes fail instead of waiting for a window that nobody opens any more.
+//! The connection ends with link, reader and writer.
 
 use std::io;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use russh::client::{self, Handle};
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
+use russh::{ChannelMsg, ChannelReadHalf, Disconnect};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 
@@ -52,7 +52,6 @@ pub(super) fn start(
     let (input, output) = channel.split();
     let (pieces, received) = mpsc::channel(WAITING_PIECES);
     let (writing, written) = oneshot::channel();
-    let (linked, unlinked) = oneshot::channel();
     let (ended, exit) = oneshot::channel();
     let (alive, gone) = oneshot::channel();
     let reader = SshReader {
@@ -63,28 +62,33 @@ pub(super) fn start(
         open: Some((Box::new(Box::pin(output.make_writer())), writing)),
         gone,
     };
-    let link = SshLink {
-        exit,
-        handle,
-        _open: linked,
-    };
+    let link = SshLink { exit, handle };
     let pump = Pump {
         input,
-        output,
         pieces: Some(pieces),
         stderr,
         farewell,
         _alive: alive,
     };
-    tokio::spawn(pump.run(written, unlinked, ended));
+    tokio::spawn(pump.run(ended));
+    // Not the pump's work: EOF waits behind what was written, which the connection takes only
+    // while the pump takes what arrives.
+    tokio::spawn(async move {
+        // Resolves with the end of the writer, by an error because nothing is ever sent.
+        let _ = written.await;
+        // On a closed channel there is nobody left to tell.
+        let _ = output.eof().await;
+    });
     (reader, writer, link)
 }
+
+/// Sends EOF by its end.
+type Writing = oneshot::Sender<()>;
 
 /// The hold of a [`Link`] on its connection.
 pub(super) struct SshLink {
     exit: oneshot::Receiver<Result<Exit, String>>,
     handle: Arc<Handle<HostKeyCheck>>,
-    _open: oneshot::Sender<()>,
 }
 
 impl SshLink {
@@ -99,10 +103,9 @@ impl SshLink {
     }
 }
 
-/// Takes apart what arrives on a channel. Holds the channel open for as long as the link lives.
+/// Takes apart what arrives on a channel.
 struct Pump {
     input: ChannelReadHalf,
-    output: ChannelWriteHalf<client::Msg>,
     pieces: Option<mpsc::Sender<io::Result<Bytes>>>,
     stderr: Tail,
     farewell: Farewell,
@@ -111,50 +114,34 @@ struct Pump {
 }
 
 impl Pump {
-    /// Runs until the channel closes or `unlinked` resolves; sends EOF when `written` does.
-    async fn run(
-        mut self,
-        mut written: oneshot::Receiver<()>,
-        mut unlinked: oneshot::Receiver<()>,
-        ended: oneshot::Sender<Result<Exit, String>>,
-    ) {
+    /// Runs until the channel closes.
+    async fn run(mut self, ended: oneshot::Sender<Result<Exit, String>>) {
         let mut exit = Exit::default();
-        let (mut told, mut closed, mut writing) = (false, false, true);
-        loop {
-            let message = tokio::select! {
-                message = self.input.wait() => message,
-                _ = &mut written, if writing => {
-                    writing = false;
-                    // On a closed channel the message below tells.
-                    let _ = self.output.eof().await;
-                    continue;
-                }
-                _ = &mut unlinked => return,
-            };
+        let (mut told, mut closed) = (false, false);
+        while let Some(message) = self.input.wait().await {
             match message {
-                Some(ChannelMsg::Data { data }) => self.pass(Ok(data), &mut unlinked).await,
-                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => self.stderr.push(&data),
-                Some(ChannelMsg::ExitStatus { exit_status }) => {
+                ChannelMsg::Data { data } => self.pass(Ok(data)).await,
+                ChannelMsg::ExtendedData { data, ext: 1 } => self.stderr.push(&data),
+                ChannelMsg::ExitStatus { exit_status } => {
                     exit.code = Some(exit_status);
                     told = true;
                 }
-                Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                ChannelMsg::ExitSignal { signal_name, .. } => {
                     let name = format!("{signal_name:?}");
                     exit.signal = Some(printable(name.as_bytes()));
                     told = true;
                 }
-                Some(ChannelMsg::Failure) => {
+                ChannelMsg::Failure => {
                     self.stderr.push(b"the server refuses to run commands\n");
                     told = true;
                     break;
                 }
-                Some(ChannelMsg::Eof) => self.pieces = None,
-                Some(ChannelMsg::Close) => {
+                ChannelMsg::Eof => self.pieces = None,
+                ChannelMsg::Close => {
                     closed = true;
                     break;
                 }
-                Some(_) => {}
-                None => break,
+                _ => {}
             }
         }
         if told || closed {
@@ -166,21 +153,17 @@ impl Pump {
             .words()
             .unwrap_or_else(|| "no reason given".into());
         let lost = io::Error::new(io::ErrorKind::ConnectionReset, words.clone());
-        self.pass(Err(lost), &mut unlinked).await;
+        self.pass(Err(lost)).await;
         let _ = ended.send(Err(words));
     }
 
     /// Hands a piece to the reader and waits while the reader is behind; without a reader it is
     /// dropped.
-    async fn pass(&mut self, piece: io::Result<Bytes>, unlinked: &mut oneshot::Receiver<()>) {
-        if let Some(pieces) = &self.pieces {
-            let gone = tokio::select! {
-                sent = pieces.send(piece) => sent.is_err(),
-                _ = unlinked => true,
-            };
-            if gone {
-                self.pieces = None;
-            }
+    async fn pass(&mut self, piece: io::Result<Bytes>) {
+        if let Some(pieces) = &self.pieces
+            && pieces.send(piece).await.is_err()
+        {
+            self.pieces = None;
         }
     }
 }
@@ -212,8 +195,7 @@ impl AsyncRead for SshReader {
 
 /// Writes to a channel; its end, by shutdown or drop, is the end of the far side's input.
 pub(super) struct SshWriter {
-    /// The stream, and what tells the pump of its end.
-    open: Option<(Writer, oneshot::Sender<()>)>,
+    open: Option<(Writer, Writing)>,
     gone: oneshot::Receiver<()>,
 }
 
@@ -241,7 +223,6 @@ impl AsyncWrite for SshWriter {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The pump sends EOF behind all that was written.
         self.open = None;
         Poll::Ready(Ok(()))
     }

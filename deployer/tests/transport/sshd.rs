@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -160,7 +161,7 @@ impl Agent {
             .expect("ssh-agent of the package openssh-client is needed");
         let agent = Self { folder, process };
         let begun = Instant::now();
-        while !socket.exists() {
+        while UnixStream::connect(&socket).is_err() {
             assert!(
                 begun.elapsed() < Duration::from_secs(10),
                 "ssh-agent is silent"
