@@ -145,6 +145,27 @@ fn a_rollback_uses_the_dotenv_of_today() {
 }
 
 #[test]
+fn views_that_only_php_meets_are_compiled_and_are_no_drift() {
+    let site = Site::new("views", 18118);
+    let first = site.fixture.first.clone();
+    site.deploy(&first);
+    // The framework's own error page: `view:cache` does not know it.
+    let answer = site.get("/no-such-page");
+    assert_eq!(answer.status, 404, "{answer:?}");
+    let views = site.base.join("current/bootstrap/cache/views");
+    let made_by_php = fs::read_dir(&views)
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap())
+        .filter(|meta| std::os::unix::fs::MetadataExt::uid(meta) == 33)
+        .count();
+    assert!(made_by_php > 0, "nothing was compiled by www-data");
+    site.expect(0, &["verify", "--env", "test"]);
+    // Deploying again finds the caches unchanged.
+    let ran = site.deploy(&first);
+    assert!(told(&ran).contains("nothing to do"), "{}", told(&ran));
+}
+
+#[test]
 fn drift_on_the_live_host_is_found() {
     let site = Site::new("drift", 18116);
     let first = site.fixture.first.clone();

@@ -28,6 +28,9 @@ const NEW: &str = "bootstrap/cache/.warm-new";
 const UMASK: u32 = 0o007;
 const FILE_MODE: u32 = 0o640;
 const FOLDER_MODE: u32 = 0o2750;
+/// Of the compiled views: PHP adds those that `view:cache` cannot know (error pages, inline
+/// components) and, because of the sticky bit, replaces none of the deploy user's.
+const VIEWS_MODE: u32 = 0o3770;
 /// Environment variable and file name of each cache; the configuration last, because it tells
 /// where the views are.
 const FILES: [(&str, &str); 5] = [
@@ -79,18 +82,18 @@ pub(crate) fn drift(base: &Base, id: &ReleaseId) -> Result<Vec<Drift>> {
             detail: detail.into(),
         });
     }
-    // PHP below the caches that nobody made would be run as well.
-    let mut found = BTreeMap::new();
-    hash_below(&root, Path::new(CACHE), &mut found)?;
-    for name in found
-        .keys()
-        .filter(|name| name.ends_with(".php") && !recorded.files.contains_key(*name))
-    {
-        drift.push(Drift {
-            path: name.clone(),
-            kind: DriftKind::Additional,
-            detail: "the deploy did not make it".into(),
-        });
+    // PHP beside the caches that nobody made would be run as well. Among the compiled views it is
+    // PHP-FPM that adds files.
+    let folder = root.join(CACHE);
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = format!("{CACHE}/{}", entry.file_name().to_string_lossy());
+        if name.ends_with(".php") && !recorded.files.contains_key(&name) {
+            drift.push(Drift {
+                path: name,
+                kind: DriftKind::Additional,
+                detail: "the deploy did not make it".into(),
+            });
+        }
     }
     Ok(drift)
 }
@@ -132,9 +135,15 @@ impl Warming<'_> {
             });
         }
         self.make(&root, line)?;
+        // Before they are published: afterwards PHP-FPM may add views of its own.
+        let mut made = BTreeMap::new();
+        hash_below(&root, Path::new(NEW), &mut made)?;
+        let place = |name: String| name.replacen(NEW, CACHE, 1);
+        let files: BTreeMap<String, BlobId> = made
+            .into_iter()
+            .map(|(name, digest)| (place(name), digest))
+            .collect();
         self.publish(&root)?;
-        let mut files = BTreeMap::new();
-        hash_below(&root, Path::new(CACHE), &mut files)?;
         let count = files.len() as u64;
         let json = serde_json::to_vec(&Recorded {
             key: key.clone(),
@@ -293,10 +302,10 @@ impl Warming<'_> {
         if let Some(group) = self.group {
             group.give(path)?;
         }
-        let mode = if meta.is_dir() {
-            FOLDER_MODE
-        } else {
-            FILE_MODE
+        let mode = match meta.is_dir() {
+            true if path.ends_with("views") => VIEWS_MODE,
+            true => FOLDER_MODE,
+            false => FILE_MODE,
         };
         fs::set_permissions(path, PermissionsExt::from_mode(mode)).at("set the mode of", path)?;
         if meta.is_dir() {
