@@ -59,6 +59,13 @@ pub trait Backend: Send + Sync + Debug {
     async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError>;
     /// Removes an object.
     async fn delete(&self, name: &str) -> Result<(), StoreError>;
+    /// Makes durable what `list` shows directly below `folder`: its writer may have been killed
+    /// between naming an object and syncing the name. Nothing to do where a name is durable as
+    /// soon as it is seen.
+    async fn settle(&self, folder: &str) -> Result<(), StoreError> {
+        let _ = folder;
+        Ok(())
+    }
     /// A folder for a large file that is to be [`Content::File`]: where `put` is cheapest.
     fn spool(&self) -> PathBuf;
     /// Path or URL, for people.

@@ -63,10 +63,10 @@ pub fn temp_in(folder: &Path) -> Result<tempfile::NamedTempFile, StoreError> {
 }
 
 /// Gives a written temp file of the same file system its final name, durably. Returns `false`
-/// (and drops the temp file) when the name exists: it is never replaced.
+/// (and drops the temp file) when the name exists, durably: it is never replaced.
 ///
 /// # Errors
-/// [`StoreError::Io`]; the final name then does not exist.
+/// [`StoreError::Io`]; the final name may then exist, with all its bytes.
 pub fn publish(temp: tempfile::NamedTempFile, name: &Path) -> Result<bool, StoreError> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
     temp.as_file()
@@ -75,7 +75,11 @@ pub fn publish(temp: tempfile::NamedTempFile, name: &Path) -> Result<bool, Store
     temp.as_file().sync_all().at("sync", name)?;
     match temp.persist_noclobber(name) {
         Ok(_) => {}
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            // Its writer may be about to sync the folder, or was killed before it could.
+            sync_dir(name.parent().unwrap_or(Path::new(".")))?;
+            return Ok(false);
+        }
         Err(error) => return Err(error.error).at("write", name),
     }
     sync_dir(name.parent().unwrap_or(Path::new(".")))?;

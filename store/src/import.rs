@@ -101,6 +101,8 @@ impl Store {
             // Loaded anew at the next use: other builds may have added bundles meanwhile.
             *self.index.write().await = None;
         }
+        // Blobs that were there already count once their bundle's name is durable, too.
+        self.backend.settle("bundles").await?;
         let text = prepared.manifest.to_text();
         let release = ReleaseId::of(&text);
         self.put_manifest(&release, &text).await?;

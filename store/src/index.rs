@@ -46,15 +46,17 @@ impl Index {
                 Some(object) => {
                     let bytes = backend.get(&object.name).await?.unwrap_or_default();
                     match Toc::parse(&bytes) {
-                        Ok(toc) => toc,
-                        Err(_) => reader::read_toc(backend, &bundle.name, bundle.size).await?,
+                        // A cut bundle, or the index of another one, is not believed.
+                        Ok(toc) if toc.bundle_length() == Some(bundle.size) => toc,
+                        _ => reader::read_toc(backend, &bundle.name, bundle.size).await?,
                     }
                 }
                 None => {
                     // Lost, or a crash came between bundle and index: the bundle's own copy.
                     let toc = reader::read_toc(backend, &bundle.name, bundle.size).await?;
+                    // Where it cannot be written (another user's store) it is read each time.
                     let bytes = Content::Bytes(toc.to_bytes().into());
-                    backend.put(&format!("index/{stem}"), bytes).await?;
+                    let _ = backend.put(&format!("index/{stem}"), bytes).await;
                     toc
                 }
             };

@@ -270,7 +270,7 @@ impl Manifest {
             .iter()
             .filter_map(|entry| entry.kind.content())
             .map(|(_, size)| size)
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 
     /// Number of files (kinds `f` and `x`).
@@ -533,6 +533,19 @@ mod tests {
                 .entries()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn sizes_that_nobody_can_have_are_added_without_overflow() {
+        let file = |path: &str| Entry {
+            path: EntryPath::new(path).unwrap(),
+            kind: Kind::File {
+                size: u64::MAX,
+                blob: BlobId::of(path.as_bytes()),
+            },
+        };
+        let manifest = Manifest::from_entries(vec![file("a"), file("b")]).unwrap();
+        assert_eq!(manifest.content_bytes(), u64::MAX);
     }
 
     proptest! {

@@ -77,13 +77,15 @@ impl Store {
     pub async fn open_or_create(folder: &Path) -> Result<Self, StoreError> {
         match Self::open(folder).await {
             Err(StoreError::NoStore { place }) => {
-                let used =
-                    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-                if used {
-                    return Err(StoreError::Format {
-                        place,
-                        what: "an empty folder (it holds other files)".into(),
-                    });
+                if holds_other_files(folder) {
+                    return match Self::open(folder).await {
+                        // Somebody else made it meanwhile.
+                        Ok(store) => Ok(store),
+                        Err(_) => Err(StoreError::Format {
+                            place,
+                            what: "an empty folder (it holds other files)".into(),
+                        }),
+                    };
                 }
                 let backend = LocalBackend::new(folder.to_owned());
                 crate::fs::create_dirs(&backend.spool())?;
@@ -466,11 +468,31 @@ impl Store {
         line: &str,
     ) -> Result<(), StoreError> {
         let (environment, host) = (segment(environment), segment(host));
-        let name = format!("environments/{environment}/ledger/{host}/{number:08}-{hash}.json");
+        // The hash is what the host says: a word of another machine.
+        let name = format!(
+            "environments/{environment}/ledger/{host}/{number:08}-{}.json",
+            segment(hash)
+        );
         self.backend
             .put(&name, Content::Bytes(Bytes::from(format!("{line}\n"))))
             .await
     }
+}
+
+/// Whether a folder without `format.json` holds more than the beginning of a store, which a crash
+/// or a full disk leaves and another program may be making right now.
+fn holds_other_files(folder: &Path) -> bool {
+    let foreign = |folder: &Path, ours: &str| {
+        let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.any(|entry| {
+            let name = entry.file_name();
+            name != ours
+                && !name
+                    .as_encoded_bytes()
+                    .starts_with(crate::fs::TEMP_PREFIX.as_bytes())
+        })
+    };
+    foreign(folder, "bundles") || foreign(&folder.join("bundles"), "")
 }
 
 /// Any text as one name: letters, digits, `-`, `_`, `.` (not first) as they are, others `%hh`.

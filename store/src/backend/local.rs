@@ -36,6 +36,29 @@ impl LocalBackend {
     }
 }
 
+/// The place of a name. Parts of names come from other machines; none may lead out of the root.
+fn place(root: &Path, name: &str) -> Result<PathBuf, StoreError> {
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    if name.split('/').all(plain) {
+        Ok(root.join(name))
+    } else {
+        Err(StoreError::Damaged {
+            name: crate::name::escape(name.as_bytes()),
+            what: "no object can have this name".into(),
+        })
+    }
+}
+
+/// Makes the folders between an object's own and the root durable: another writer that made one
+/// of them may have been killed before it could.
+fn settle_above(root: &Path, path: &Path) -> Result<(), StoreError> {
+    let folders = path.ancestors().skip(2);
+    for folder in folders.take_while(|folder| folder.starts_with(root)) {
+        fs::sync_dir(folder)?;
+    }
+    Ok(())
+}
+
 /// An opened file, or `None` when there is none.
 fn open(path: &Path) -> Result<Option<File>, StoreError> {
     match File::open(path) {
@@ -134,7 +157,7 @@ impl Backend for LocalBackend {
     async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
         let name = name.to_owned();
         self.blocking(move |root| {
-            let path = root.join(&name);
+            let path = place(root, &name)?;
             let Some(mut file) = open(&path)? else {
                 return Ok(None);
             };
@@ -153,7 +176,7 @@ impl Backend for LocalBackend {
     ) -> Result<Option<Bytes>, StoreError> {
         let name = name.to_owned();
         self.blocking(move |root| {
-            let path = root.join(&name);
+            let path = place(root, &name)?;
             let Some(mut file) = open(&path)? else {
                 return Ok(None);
             };
@@ -170,18 +193,18 @@ impl Backend for LocalBackend {
     async fn put(&self, name: &str, content: Content) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.blocking(move |root| {
-            let path = root.join(&name);
+            let path = place(root, &name)?;
             match content {
-                Content::File(temp) => put_file(temp, &path, &name),
+                Content::File(temp) => put_file(temp, &path, &name)?,
                 Content::Bytes(bytes) => {
-                    if fs::write_new(&path, &bytes)? {
-                        return Ok(());
+                    if !fs::write_new(&path, &bytes)? {
+                        let present = open(&path)?
+                            .ok_or_else(|| StoreError::Conflict { name: name.clone() })?;
+                        same(present, bytes.as_ref(), &path, &name)?;
                     }
-                    let present =
-                        open(&path)?.ok_or_else(|| StoreError::Conflict { name: name.clone() })?;
-                    same(present, bytes.as_ref(), &path, &name)
                 }
             }
+            settle_above(root, &path)
         })
         .await
     }
@@ -200,11 +223,21 @@ impl Backend for LocalBackend {
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.blocking(move |root| {
-            let path = root.join(&name);
+            let path = place(root, &name)?;
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 done => done.at("delete", &path),
             }
+        })
+        .await
+    }
+
+    async fn settle(&self, folder: &str) -> Result<(), StoreError> {
+        let folder = folder.to_owned();
+        self.blocking(move |root| {
+            let path = place(root, &folder)?;
+            fs::sync_dir(&path)?;
+            fs::sync_dir(root)
         })
         .await
     }

@@ -33,6 +33,10 @@ pub async fn read_toc(backend: &dyn Backend, name: &str, size: u64) -> Result<To
         .filter(|(_, magic)| *magic == FOOTER_MAGIC)
         .map(|(length, _)| u32::from_le_bytes(*length))
         .ok_or_else(|| damaged("it has no footer"))?;
+    // What a skippable frame cannot hold is refused before so much is read.
+    let frame = length
+        .checked_add(FOOTER as u32)
+        .ok_or_else(|| damaged("its footer announces too long a table"))?;
     let start = footer_at
         .checked_sub(u64::from(length) + 8)
         .ok_or_else(|| damaged("its footer points outside"))?;
@@ -40,11 +44,7 @@ pub async fn read_toc(backend: &dyn Backend, name: &str, size: u64) -> Result<To
         .get_range(name, start, u64::from(length) + 8)
         .await?
         .ok_or_else(gone)?;
-    let expected = [
-        SKIPPABLE_MAGIC.to_le_bytes(),
-        (length + FOOTER as u32).to_le_bytes(),
-    ]
-    .concat();
+    let expected = [SKIPPABLE_MAGIC.to_le_bytes(), frame.to_le_bytes()].concat();
     let table = tail
         .strip_prefix(expected.as_slice())
         .ok_or_else(|| damaged("its last frame is not a table"))?;
@@ -106,7 +106,8 @@ fn cut(
         name: name.to_owned(),
         what,
     };
-    let mut raw = Vec::with_capacity(frames.iter().map(|frame| frame.raw as usize).sum());
+    // Grows with what really decodes: a table may announce more than there is memory.
+    let mut raw = Vec::new();
     let mut starts = Vec::with_capacity(frames.len());
     let base = frames.first().map_or(0, |frame| frame.offset);
     for frame in frames {

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use super::FRAME_MAX;
+use super::{FOOTER, FRAME_MAX};
 use crate::id::BlobId;
 
 const MAGIC: &[u8] = b"relstore-toc 1\n";
@@ -176,6 +176,15 @@ impl Toc {
         let toc = Self { frames, slots };
         toc.check()?;
         Ok(toc)
+    }
+
+    /// Length in bytes of a bundle with this table; `None` when no bundle is so long.
+    #[must_use]
+    pub fn bundle_length(&self) -> Option<u64> {
+        let frames = self.frames.last();
+        let frames = frames.map_or(0, |frame| frame.offset + u64::from(frame.stored));
+        let table = MAGIC.len() + 4 + self.frames.len() * 16 + 4 + self.slots.len() * 48 + 32;
+        frames.checked_add((table + 8 + FOOTER) as u64)
     }
 
     /// All frames, in order.
