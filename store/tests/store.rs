@@ -410,13 +410,13 @@ async fn trees_that_cannot_be_releases_are_refused_and_nothing_is_stored() {
     type Break = fn(&Path);
     let cases: [(&str, Break); 4] = [
         ("leaves the release", |root| {
-            symlink("/etc/passwd", root.join("x")).unwrap()
+            symlink("/etc/passwd", root.join("x")).unwrap();
         }),
         ("leaves the release", |root| {
-            symlink("../../x", root.join("app/x")).unwrap()
+            symlink("../../x", root.join("app/x")).unwrap();
         }),
         ("lies below the writable folder", |root| {
-            std::fs::write(root.join("bootstrap/cache/x"), "").unwrap()
+            std::fs::write(root.join("bootstrap/cache/x"), "").unwrap();
         }),
         ("neither a file", |root| {
             std::os::unix::net::UnixListener::bind(root.join("sock")).unwrap();
