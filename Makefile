@@ -1,6 +1,7 @@
 # The commands of the README. Each installs what it needs (scripts/setup.sh).
 MAKEFLAGS += --no-print-directory
-export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
+# Servers and account tools are in sbin, which a user's PATH on Debian does not have.
+export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/sbin:/sbin
 
 PREFIX ?= /usr/local
 # Seconds per fuzz target.
