@@ -1,7 +1,7 @@
 //! A conversation with one host helper: typed requests, limits of time, what the helper prints.
 //!
 //! The helper takes an end of the conversation for the end of the program and undoes whatever is
-//! not confirmed. So dropping a [`Session`] at any point is safe, and is what a cancelled deploy
+//! not confirmed. So dropping a `Session` at any point is safe, and is what a cancelled deploy
 //! does.
 
 use std::collections::VecDeque;

@@ -85,7 +85,7 @@ pub(super) fn start(
 /// Sends EOF by its end.
 type Writing = oneshot::Sender<()>;
 
-/// The hold of a [`Link`] on its connection.
+/// The hold of a `Link` on its connection.
 pub(super) struct SshLink {
     exit: oneshot::Receiver<Result<Exit, String>>,
     handle: Arc<Handle<HostKeyCheck>>,
