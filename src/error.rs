@@ -165,7 +165,9 @@ impl fmt::Display for CommandError {
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         let code = match error {
-            StoreError::NoStore { .. } | StoreError::NoRelease { .. } => ExitCode::BadInput,
+            StoreError::NoStore { .. }
+            | StoreError::NoRelease { .. }
+            | StoreError::Occupied { .. } => ExitCode::BadInput,
             _ => ExitCode::Failure,
         };
         let command_error = Self::of(code, &error);

@@ -1,12 +1,13 @@
 //! `relstore build`: the project becomes a release in the store.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use relstore_builder::secret::{NETWORK_VARIABLES, SecretVariables};
 use relstore_builder::{BuildRequest, Built, Event, GateResult, SourceSpec, Verdict, prepare};
+use relstore_store::Store;
 use relstore_store::event::Event as StoreEvent;
-use relstore_store::{Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -49,22 +50,22 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let config = context.config()?;
     let folder = context.store_folder(Some(&config))?;
     let request = request(context, &config, args)?;
-    let built = block_on(async {
+    let storing = Cell::new(false);
+    let work = async {
         // A store that cannot be used is told before the work, one that is not there is made
         // after it: a build that fails leaves no trace.
-        match Store::open(&folder).await {
-            Ok(_) | Err(StoreError::NoStore { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        Store::check_place(&folder).await?;
         let progress = Progress::new(context);
         let listener = |event| show(&progress, event);
         let prepared = prepare(request, &listener).await?;
+        storing.set(true);
         let store = Store::open_or_create(&folder).await?;
         let built = prepared.store(&store, &listener).await?;
         progress.finish();
         progress.ok(&Task::new("store"), &stored(&built), None);
         Ok(built)
-    })?;
+    };
+    let built = block_on(work).map_err(|error| interrupted(error, storing.get()))?;
     if !built.others.is_empty() {
         let (commit, other) = (
             built.commit.as_deref().unwrap_or_default(),
@@ -82,6 +83,19 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         .output
         .result(&built.release.to_string(), || document(&built))?;
     Ok(ExitCode::Ok)
+}
+
+/// What is true after a signal ended a build.
+fn interrupted(error: CommandError, storing: bool) -> CommandError {
+    if error.code != ExitCode::Interrupted {
+        return error;
+    }
+    error
+        .state(match storing {
+            true => "the store holds whole releases only; `relstore list` shows whether this one came to be",
+            false => "nothing was stored",
+        })
+        .hint("`relstore build` begins anew")
 }
 
 fn request(context: &Context, config: &Config, args: &Args) -> Result<BuildRequest> {

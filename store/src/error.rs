@@ -16,6 +16,12 @@ pub enum StoreError {
         /// Folder or URL.
         place: String,
     },
+    /// The place holds other files: a store is never mixed with what is not its own.
+    #[error("{place} holds other files and no store")]
+    Occupied {
+        /// Folder.
+        place: String,
+    },
     /// The store was written by a newer program in a way this one does not understand; guessing
     /// could misread or damage it.
     #[error("the store at {place} needs {what}, which this version does not know")]
@@ -125,6 +131,7 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoStore { .. } => Some("`relstore build` makes the store; `--store` or `[store] path` says where".into()),
+            Self::Occupied { .. } => Some("choose an empty folder with `--store` or `[store] path`".into()),
             Self::Format { .. } => Some("use the version of relstore that wrote the store".into()),
             Self::Damaged { .. } | Self::Conflict { .. } => Some(
                 "copy the object from another copy of this store, or delete it and build the release again".into(),
@@ -133,6 +140,14 @@ impl StoreError {
             Self::NoRelease { .. } => Some("`relstore list` shows what is there".into()),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on this disk; the store is as it was before".into())
+            }
+            Self::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Some("give it to the user that runs this, or choose another store with `--store` or `[store] path`".into())
             }
             _ => None,
         }

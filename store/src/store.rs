@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, mpsc};
 
 use crate::backend::{Backend, Content, local::LocalBackend};
-use crate::error::StoreError;
+use crate::error::{IoContext, StoreError};
 use crate::id::{BlobId, IdPrefix, RecordId, ReleaseId};
 use crate::index::Index;
 use crate::manifest::{MAX_MANIFEST, Manifest};
@@ -73,7 +73,7 @@ impl Store {
     /// things is refused: a store is never mixed with foreign files.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// As [`Store::open`], and [`StoreError::Occupied`].
     pub async fn open_or_create(folder: &Path) -> Result<Self, StoreError> {
         match Self::open(folder).await {
             Err(StoreError::NoStore { place }) => {
@@ -81,10 +81,7 @@ impl Store {
                     return match Self::open(folder).await {
                         // Somebody else made it meanwhile.
                         Ok(store) => Ok(store),
-                        Err(_) => Err(StoreError::Format {
-                            place,
-                            what: "an empty folder (it holds other files)".into(),
-                        }),
+                        Err(_) => Err(StoreError::Occupied { place }),
                     };
                 }
                 let backend = LocalBackend::new(folder.to_owned());
@@ -93,6 +90,35 @@ impl Store {
             }
             opened => opened,
         }
+    }
+
+    /// Makes sure that [`Store::open_or_create`] will succeed and its store can be written, as far
+    /// as that can be told without leaving a trace: for work that takes long before it stores.
+    ///
+    /// # Errors
+    /// As [`Store::open_or_create`], and [`StoreError::Io`].
+    pub async fn check_place(folder: &Path) -> Result<(), StoreError> {
+        let folders = match Self::open(folder).await {
+            Ok(_) => {
+                let below = std::fs::read_dir(folder).at("list", folder)?.flatten();
+                let mut folders = vec![folder.to_owned()];
+                folders.extend(below.map(|entry| entry.path()).filter(|path| path.is_dir()));
+                folders
+            }
+            Err(StoreError::NoStore { place }) if holds_other_files(folder) => {
+                return Err(StoreError::Occupied { place });
+            }
+            Err(StoreError::NoStore { .. }) => {
+                let nearest = folder.ancestors().find(|path| path.exists());
+                vec![nearest.unwrap_or(Path::new(".")).to_owned()]
+            }
+            Err(error) => return Err(error),
+        };
+        for folder in folders {
+            // Never has a name where the file system allows that, else loses it at once.
+            tempfile::tempfile_in(&folder).at("create a file in", &folder)?;
+        }
+        Ok(())
     }
 
     /// Makes a store on an empty backend.

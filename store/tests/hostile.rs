@@ -44,10 +44,36 @@ async fn a_store_whose_making_was_cut_short_is_made_again() {
     let foreign = folder.path().join("foreign");
     std::fs::create_dir_all(foreign.join("bundles")).unwrap();
     std::fs::write(foreign.join("bundles/thesis.doc"), "").unwrap();
-    assert!(matches!(
-        Store::open_or_create(&foreign).await,
-        Err(StoreError::Format { .. })
-    ));
+    for refused in [
+        Store::check_place(&foreign).await,
+        Store::open_or_create(&foreign).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StoreError::Occupied { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_place_is_looked_at_without_leaving_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("not/yet");
+    Store::check_place(&new).await.unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    std::fs::create_dir(folder.path().join("not")).unwrap();
+    stored(&new, b"content").await;
+    Store::check_place(&new).await.unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for wrong in [
+        file.as_path(),
+        &file.join("below"),
+        Path::new("/proc/store"),
+    ] {
+        assert!(matches!(
+            Store::check_place(wrong).await,
+            Err(StoreError::Io { .. })
+        ));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
