@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -71,13 +72,24 @@ impl Context {
         SystemTime::now()
     }
 
-    /// Who runs the program, for ledgers and records: `user@host` as far as it is known.
+    /// The name of the user that runs the program: what the environment says, else that of the
+    /// process. Neither cron nor many build machines set `USER`.
+    pub(crate) fn user(&self) -> Option<String> {
+        let variables = &self.variables;
+        let said = variables.get("USER").or_else(|| variables.get("LOGNAME"));
+        said.map(str::to_owned).or_else(|| {
+            let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+            user_name(&passwd, uid()?)
+        })
+    }
+
+    /// Who runs the program, for ledgers and records: `user@host` as far as it is known. A user
+    /// without a name is its number.
     pub(crate) fn actor(&self) -> String {
         let user = self
-            .variables
-            .get("USER")
-            .or_else(|| self.variables.get("LOGNAME"))
-            .unwrap_or("unknown");
+            .user()
+            .or_else(|| uid().map(|uid| uid.to_string()))
+            .unwrap_or_else(|| "unknown".to_owned());
         match self
             .variables
             .get("HOSTNAME")
@@ -85,7 +97,7 @@ impl Context {
             .or_else(host_name)
         {
             Some(host) => format!("{user}@{host}"),
-            None => user.to_owned(),
+            None => user,
         }
     }
 
@@ -199,8 +211,37 @@ impl Context {
     }
 }
 
+/// The number of the user of this process, where Linux tells it.
+fn uid() -> Option<u32> {
+    Some(std::fs::metadata("/proc/self").ok()?.uid())
+}
+
+/// The name of a user in the text of `/etc/passwd`.
+fn user_name(passwd: &str, uid: u32) -> Option<String> {
+    let number = uid.to_string();
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1) == Some(number.as_str())).then(|| name.to_owned())
+    })
+}
+
 /// The name of this machine, where Linux tells it.
 fn host_name() -> Option<String> {
     let text = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok()?;
     Some(text.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_without_a_variable_is_looked_up_by_number() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\n\n:x:7:\nbroken\ndeploy:x:1000:1000::/home/deploy:/bin/sh\n";
+        assert_eq!(user_name(passwd, 1000).as_deref(), Some("deploy"));
+        assert_eq!(user_name(passwd, 0).as_deref(), Some("root"));
+        assert_eq!(user_name(passwd, 7), None);
+        assert_eq!(user_name(passwd, 100), None);
+    }
 }

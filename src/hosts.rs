@@ -122,11 +122,7 @@ fn hosts(configured: &config::Environment) -> Vec<Host> {
 pub(crate) fn caller(context: &Context) -> Caller {
     let path = |name| context.variables.get(name).map(Into::into);
     Caller {
-        user: context
-            .variables
-            .get("USER")
-            .or_else(|| context.variables.get("LOGNAME"))
-            .map(str::to_owned),
+        user: context.user(),
         home: path("HOME"),
         agent_socket: path("SSH_AUTH_SOCK"),
         ..Caller::default()
