@@ -13,6 +13,7 @@
 use relstore_store::id::{IdPrefix, ReleaseId};
 
 use crate::error::CommandError;
+use crate::git::NoAnswer;
 
 /// A name as typed, sorted by its form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +128,21 @@ pub(crate) fn of_commit(
             commit: commit.to_owned(),
             releases: built,
         }),
+    }
+}
+
+impl NameError {
+    /// A name the store does not know, which git was not able to explain.
+    pub(crate) fn unanswered(name: &str, silent: NoAnswer) -> CommandError {
+        let unknown = Self::Unknown {
+            name: name.to_owned(),
+        };
+        match silent.hint {
+            Some(hint) => CommandError::bad_input(unknown.to_string())
+                .cause(silent.why)
+                .hint(hint),
+            None => CommandError::from(unknown).cause(silent.why),
+        }
     }
 }
 

@@ -80,6 +80,17 @@ impl Said {
         self.builds.last()
     }
 
+    /// The build that says where the release comes from: the newest one of a commit as it is,
+    /// for a work tree that gave the same content had no changes that matter; else the newest.
+    pub(crate) fn origin(&self) -> Option<&BuildSaid> {
+        let exact = |build: &&BuildSaid| build.commit.is_some() && !build.dirty;
+        self.builds
+            .iter()
+            .rev()
+            .find(exact)
+            .or_else(|| self.last_build())
+    }
+
     /// For `--json`.
     pub(crate) fn to_json(&self) -> Value {
         let builds: Vec<Value> = self
@@ -109,4 +120,39 @@ fn texts(value: &Value) -> Vec<String> {
         .flatten()
         .filter_map(text)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn build(commit: Option<&str>, dirty: bool) -> BuildSaid {
+        BuildSaid {
+            commit: commit.map(str::to_owned),
+            dirty,
+            ..BuildSaid::default()
+        }
+    }
+
+    #[test]
+    fn build_of_a_commit_says_more_than_a_later_one_of_a_work_tree() {
+        let said = |builds: &[BuildSaid]| Said {
+            builds: builds.to_vec(),
+            ..Said::default()
+        };
+        let (a, b, dirty) = (
+            build(Some("a"), false),
+            build(Some("b"), false),
+            build(Some("b"), true),
+        );
+        let builds = said(&[a.clone(), b.clone(), dirty.clone(), build(None, true)]);
+        assert_eq!(builds.origin(), Some(&b));
+        assert_eq!(said(&[a.clone(), dirty.clone()]).origin(), Some(&a));
+        assert_eq!(
+            said(&[build(None, true), dirty.clone()]).origin(),
+            Some(&dirty)
+        );
+        assert_eq!(said(&[]).origin(), None);
+    }
 }

@@ -97,8 +97,11 @@ async fn built_from(
     let unknown = || NameError::Unknown {
         name: name.to_owned(),
     };
-    let Some(commit) = git::commit_of(project, name).or_else(|| full_commit(name)) else {
-        return Err(unknown().into());
+    // Without git, or when it refuses, a commit written out can still be found.
+    let commit = match (git::commit_of(project, name), full_commit(name)) {
+        (Ok(Some(commit)), _) | (_, Some(commit)) => commit,
+        (Ok(None), None) => return Err(unknown().into()),
+        (Err(silent), None) => return Err(NameError::unanswered(name, silent)),
     };
     let built = store.releases_of_commit(&commit).await?;
     if built.is_empty() && commit == name {

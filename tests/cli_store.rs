@@ -224,6 +224,57 @@ fn names_that_lead_nowhere_say_what_to_do() {
 }
 
 #[test]
+fn what_keeps_git_from_answering_is_told() {
+    let mut env = env();
+    env.stored(OLD, &"a".repeat(40));
+    let ran = env.run(["show", "HEAD"]).fails(3);
+    assert!(
+        ran.stderr
+            .contains("neither a release in the store nor a commit")
+            && ran
+                .stderr
+                .contains("$ROOT/project is not in a git repository")
+            && ran.stderr.contains("hint: `relstore list`"),
+        "{}",
+        ran.all()
+    );
+    env.git(&["init", "--quiet"]);
+    env.set("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
+    for arguments in [
+        &["show", "HEAD"][..],
+        &["check", "main"],
+        &["diff", "v1", "v2"],
+    ] {
+        let ran = env.run(arguments).fails(3);
+        assert!(
+            ran.stderr.contains("belongs to another user")
+                && ran.stderr.contains("hint: if you trust its owner")
+                && ran.stderr.contains("safe.directory $ROOT/project"),
+            "{}",
+            ran.all()
+        );
+    }
+    // The hash of a commit needs no git.
+    env.run(["show", &"a".repeat(40)]).ok();
+    env.set("PATH", "/nowhere");
+    let ran = env.run(["show", "HEAD"]).fails(3);
+    assert!(
+        ran.stderr.contains("`git` is not installed"),
+        "{}",
+        ran.all()
+    );
+}
+
+#[test]
+fn limit_of_nothing_is_a_mistake_and_not_an_empty_store() {
+    let env = env();
+    env.stored(OLD, &"a".repeat(40));
+    env.run(["list", "--limit", "0"]).fails(2);
+    let one = env.run(["list", "--limit", "1"]).ok();
+    assert_eq!(one.stdout.lines().count(), 2, "{}", one.all());
+}
+
+#[test]
 fn reader_that_stops_early_is_no_failure() {
     let env = env();
     env.stored(OLD, &"a".repeat(40));

@@ -103,7 +103,7 @@ impl<'a> Bringing<'a> {
         let mut off = self.config.gates_off.clone();
         off.extend(said.gates_off.iter().cloned());
         let commit = said
-            .last_build()
+            .origin()
             .filter(|build| !build.dirty)
             .and_then(|build| build.commit.clone());
         let deployment = Deployment {
@@ -146,7 +146,7 @@ impl<'a> Bringing<'a> {
     /// Which release, from which commit, built when.
     fn headline(&self, release: ReleaseId, said: &Said) -> String {
         let mut line = format!("release  {}", release.short());
-        if let Some(build) = said.last_build() {
+        if let Some(build) = said.origin() {
             if let Some(commit) = &build.commit {
                 let _ = write!(line, "   commit {}", short_commit(commit));
                 if let Some(subject) = git::subject(self.config.project(), commit) {

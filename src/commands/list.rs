@@ -23,8 +23,8 @@ use crate::time::local_minute;
   relstore list --limit 5 --json")]
 pub(crate) struct Args {
     /// Show at most this many
-    #[arg(long, short = 'n', value_name = "N")]
-    pub(crate) limit: Option<usize>,
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
 }
 
 struct Listed {
@@ -71,7 +71,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             };
             key(b).cmp(&key(a)).then_with(|| a.release.cmp(&b.release))
         });
-        listed.truncate(args.limit.unwrap_or(usize::MAX));
+        listed.truncate(args.limit.map_or(usize::MAX, |limit| limit as usize));
         let text = text(config.as_ref(), &listed, &store.place());
         context.output.result(&text, || document(&listed))?;
         Ok(ExitCode::Ok)
@@ -88,15 +88,14 @@ fn text(config: Option<&Config>, listed: &[Listed], place: &str) -> String {
             .to_vec(),
     ];
     for one in listed {
-        let commit = one
-            .said
-            .last_build()
+        let origin = one.said.origin();
+        let commit = origin
             .and_then(|build| build.commit.as_ref())
             .or(one.commits.first());
         let subject = commit
             .zip(config)
             .and_then(|(commit, config)| git::subject(config.project(), commit));
-        let dirty = one.said.last_build().is_some_and(|build| build.dirty);
+        let dirty = origin.is_some_and(|build| build.dirty);
         rows.push(vec![
             one.release.short(),
             one.finished()
@@ -123,7 +122,7 @@ fn document(listed: &[Listed]) -> Value {
                 "release": one.release,
                 "finished": one.finished(),
                 "commits": one.commits,
-                "dirty": one.said.last_build().is_some_and(|build| build.dirty),
+                "dirty": one.said.origin().is_some_and(|build| build.dirty),
                 "files": one.files,
                 "bytes": one.bytes,
             })
