@@ -177,6 +177,12 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     out
 }
 
+/// The first line of what a command said, for a line or a table: what follows is told elsewhere.
+pub(crate) fn first_line(text: &str) -> &str {
+    let line = text.trim_start().lines().next().unwrap_or_default();
+    line.trim_end().trim_end_matches(':')
+}
+
 /// A text from outside (a path, a commit subject) with control characters made visible, so that
 /// it cannot move the cursor or forge a line.
 pub(crate) fn printable(text: &str) -> String {
@@ -236,6 +242,16 @@ mod tests {
         let text = with_version(json!({ "release": "x" }));
         assert!(text.contains("\"version\": 1"), "{text}");
         assert!(text.contains("\"release\": \"x\""), "{text}");
+    }
+
+    #[test]
+    fn output_of_a_command_is_one_line_where_one_is_wanted() {
+        let text = "`php artisan migrate` ended with status 1:\n\nIn Connection.php line 712:\n";
+        assert_eq!(
+            first_line(text),
+            "`php artisan migrate` ended with status 1"
+        );
+        assert_eq!(first_line(""), "");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::context::Context;
-use crate::output::{Output, printable};
+use crate::output::{Output, first_line, printable};
 
 /// What is going on, and where when there are several places.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,8 @@ impl Progress {
     /// Something begins; `total_bytes` is what there is to do, when that is known.
     pub(crate) fn begin(&self, task: &Task, total_bytes: Option<u64>) {
         let Some(bars) = &self.bars else { return };
-        let bar = match total_bytes {
+        // Of nothing there is no bar to fill.
+        let bar = match total_bytes.filter(|total| *total > 0) {
             Some(total) => ProgressBar::new(total).with_style(style(
                 "  {spinner}   {prefix:14} [{bar:24}] {bytes} of {total_bytes} {msg}",
             )),
@@ -115,10 +116,10 @@ impl Progress {
         self.line(&self.marked("ok", "32", task, text, took));
     }
 
-    /// It failed; the error that says why follows at the end.
+    /// It failed; the error that says all of it follows at the end.
     pub(crate) fn failed(&self, task: &Task, text: &str, took: Option<Duration>) {
         self.end(task);
-        self.line(&self.marked("no", "1;31", task, text, took));
+        self.line(&self.marked("no", "1;31", task, first_line(text), took));
     }
 
     /// Something the user should know, though it stops nothing. Shown with `-q` too.

@@ -340,3 +340,48 @@ fn rollback_works_from_a_machine_whose_store_is_empty() {
         .ok();
     assert_eq!(site.current(), site.second);
 }
+
+#[test]
+fn ledger_names_the_user_of_the_process_when_no_variable_does() {
+    let mut site = Site::ready("");
+    site.env.set("USER", "");
+    site.json(&["deploy", &site.first]);
+    let id = site.env.command("id").arg("-un").output().unwrap().stdout;
+    let name = String::from_utf8(id).unwrap();
+    let history = site.json(&["history"]);
+    assert_eq!(
+        history["hosts"][0]["entries"][0]["actor"],
+        format!("{}@here", name.trim())
+    );
+}
+
+#[test]
+fn output_of_a_command_that_failed_is_told_once_and_on_lines_of_its_own() {
+    let mut site = Site::ready("reload = [\"reload-it\"]\n");
+    site.env
+        .program("reload-it", "echo; echo the reason; echo the rest; exit 3");
+    let ran = site.env.run(["deploy", &site.first, "--env", "here"]);
+    assert_ne!(ran.code, 0);
+    assert!(
+        ran.stderr.contains("the reason\n    the rest"),
+        "{}",
+        ran.all()
+    );
+    assert!(!ran.all().contains("\\n"), "{}", ran.all());
+    assert_eq!(ran.stderr.matches("the reason").count(), 1, "{}", ran.all());
+    let history = site.env.run(["history", "--env", "here"]).ok().stdout;
+    assert_eq!(history.lines().count(), 2, "{history}");
+    assert!(!history.contains("the reason"), "{history}");
+}
+
+#[test]
+fn history_of_a_host_that_cannot_be_asked_says_what_to_do() {
+    let site = Site::new("");
+    fs::write(site.base(), "a file").unwrap();
+    let ran = site.env.run(["history", "--env", "here"]).fails(7);
+    assert!(
+        !ran.stdout.contains("WHEN") && ran.stdout.contains("hint: "),
+        "{}",
+        ran.all()
+    );
+}

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::exit_code::ExitCode;
 use crate::hosts;
-use crate::output::{printable, table};
+use crate::output::{first_line, printable, table};
 use crate::progress::Progress;
 use crate::stored::block_on;
 use crate::time::local_minute_of;
@@ -112,15 +112,23 @@ fn text(answers: &[Answer]) -> String {
                     }
                 }
             }
-            Err(error) => errors.push_str(&format!(
-                "{}: {}\n",
-                answer.host,
-                printable(&error.to_string())
-            )),
+            Err(error) => {
+                let line = format!("{}: {}\n", answer.host, printable(&error.to_string()));
+                errors.push_str(&line);
+                for cause in error.causes() {
+                    errors.push_str(&format!("  caused by: {}\n", printable(&cause)));
+                }
+                if let Some(hint) = error.hint() {
+                    errors.push_str(&format!("  hint: {hint}\n"));
+                }
+            }
         }
     }
-    if rows.is_empty() && errors.is_empty() {
-        return "nothing was deployed yet\n".to_owned();
+    if rows.is_empty() {
+        return match errors.is_empty() {
+            true => "nothing was deployed yet\n".to_owned(),
+            false => errors,
+        };
     }
     rows.sort_by_key(|(at_ms, _)| *at_ms);
     let head = [
@@ -153,7 +161,7 @@ fn row(host: &str, entry: &Value) -> Vec<String> {
             .map(|release| release.short())
             .unwrap_or_else(|| "-".to_owned()),
         field("actor"),
-        printable(entry["message"].as_str().unwrap_or_default()),
+        printable(first_line(entry["message"].as_str().unwrap_or_default())),
     ]
 }
 
@@ -206,6 +214,13 @@ mod tests {
                 "{limit}"
             );
         }
+    }
+
+    #[test]
+    fn message_takes_one_line_whatever_a_command_printed() {
+        let entry = json!({ "message": "`migrate` ended with status 1:\n\n  In Connection.php\n" });
+        let row = row("h", &entry);
+        assert_eq!(row.last().unwrap(), "`migrate` ended with status 1");
     }
 
     #[test]
