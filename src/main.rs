@@ -77,17 +77,29 @@ fn usage(error: &clap::Error) -> ExitCode {
         .take_while(|argument| argument != "--")
         .any(|argument| argument == "--json");
     if json {
-        let rendered = error.render().to_string();
-        let message = rendered.trim().trim_start_matches("error: ");
         let output = Output {
             json,
             quiet: false,
             verbose: false,
             color: false,
         };
-        output.error(&CommandError::new(ExitCode::Usage, message));
+        output.error(&usage_error(&error.render().to_string()));
     } else {
         let _ = error.print();
     }
     ExitCode::Usage
+}
+
+/// The parts of what a person would read: the mistake, and what to do about it.
+fn usage_error(rendered: &str) -> CommandError {
+    let mut paragraphs = rendered.trim().split("\n\n");
+    let message = paragraphs.next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let error = CommandError::new(ExitCode::Usage, message);
+    paragraphs
+        .map(str::trim)
+        .filter(|text| !text.starts_with("For more information"))
+        .fold(error, |error, text| {
+            error.hint(text.strip_prefix("tip: ").unwrap_or(text))
+        })
 }

@@ -46,6 +46,26 @@ fn usage_errors_have_their_own_code_and_leave_stdout_empty() {
 }
 
 #[test]
+fn usage_error_in_json_has_its_tip_as_a_hint() {
+    let env = TestEnv::new();
+    let error = env.run(["statsu", "--json"]).fails(2).json();
+    assert_eq!(
+        error["error"]["message"],
+        "unrecognized subcommand 'statsu'"
+    );
+    assert_eq!(
+        error["error"]["hints"],
+        serde_json::json!([
+            "a similar subcommand exists: 'status'",
+            "Usage: relstore [OPTIONS] <COMMAND>"
+        ])
+    );
+    let error = env.run(["--json"]).fails(2).json();
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("requires a subcommand"), "{message}");
+}
+
+#[test]
 fn all_mistakes_of_the_configuration_are_shown_at_once() {
     let env = TestEnv::new();
     env.write(
