@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use relstore_builder::Preset;
+use relstore_builder::exclude::Excludes;
 use relstore_store::import::Layout;
 use relstore_store::name::EntryPath;
 
@@ -47,7 +48,7 @@ pub(crate) fn resolve(
             .unwrap_or_else(|| vec![Preset::Composer, Preset::Vite]),
         env: general.environment_variables("build.env", &raw.build_env),
         exclude: general
-            .list("build.exclude", raw.exclude.as_ref(), value::inner_path)
+            .list("build.exclude", raw.exclude.as_ref(), exclude)
             .unwrap_or_default(),
     };
     let gates_off = general
@@ -113,6 +114,15 @@ fn step(text: &str) -> Result<Preset, String> {
             names().collect::<Vec<_>>().join(", ")
         ),
     })
+}
+
+/// Checks what is left out of a release.
+fn exclude(text: &str) -> Result<String, String> {
+    let own = [text.to_owned()];
+    match Excludes::of_release(&own) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.reason.to_owned()),
+    }
 }
 
 /// Checks the id of a gate.

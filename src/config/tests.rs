@@ -234,3 +234,28 @@ proptest::proptest! {
         drop(parse(&text));
     }
 }
+
+#[test]
+fn documentation_names_everything_that_is_left_out_by_default() {
+    let text = include_str!("../../docs/config.md");
+    for pattern in relstore_builder::exclude::defaults() {
+        assert!(text.contains(&format!("`{pattern}`")), "{pattern}");
+    }
+    for gate in relstore_builder::gate::ids() {
+        assert!(text.contains(&format!("`{gate}`")), "{gate}");
+    }
+}
+
+#[test]
+fn patterns_that_mean_nothing_are_found_with_all_other_mistakes() {
+    assert_eq!(
+        problems(
+            "app = \"a\"\n[build]\nexclude = [\"docs/\", \"/top\", \"**/*.md\", \"a/**/b\", \"../a\"]\n[gates]\nof = []\n"
+        ),
+        [
+            "3:40: build.exclude[3]: \"a/**/b\" has `**` elsewhere than in `**/` at its beginning",
+            "3:50: build.exclude[4]: \"../a\" has `.` or `..` in it",
+            "5:1: gates.of: unknown key, did you mean `off`?",
+        ]
+    );
+}
