@@ -62,3 +62,25 @@ fn folder_without_laravel_is_refused_and_left_alone() {
     env.run(["init"]).fails(3);
     assert!(!env.project().join("relstore.toml").exists());
 }
+
+#[test]
+fn project_with_sqlite_and_without_vite_is_told_what_the_host_and_the_build_need() {
+    let env = TestEnv::new();
+    env.write("composer.json", COMPOSER);
+    env.write(".env.example", "DB_CONNECTION=sqlite\n");
+    let ran = env.run(["init"]).ok();
+    assert!(ran.stderr.contains("no composer.lock"), "{}", ran.all());
+    let text = std::fs::read_to_string(env.project().join("relstore.toml")).unwrap();
+    assert!(
+        text.contains("off = [\"vite-manifest\"]")
+            && text.contains("before the first deploy: shared/database/database.sqlite\n"),
+        "{text}"
+    );
+    env.commit("First");
+    let ran = env.run(["build"]).fails(4);
+    assert!(
+        ran.stderr.contains("needs `composer.lock`"),
+        "{}",
+        ran.all()
+    );
+}

@@ -169,6 +169,7 @@ fn relstore_toml(findings: &Findings) -> String {
     }
     text.push_str("\n[shared]\n# Lives on the host and is linked into every release.\n");
     let shared: &[&str] = if findings.database.as_deref() == Some("sqlite") {
+        text.push_str("# Make the database on the host, empty, before the first deploy: shared/database/database.sqlite\n");
         &["storage", "database/database.sqlite"]
     } else {
         &["storage"]
