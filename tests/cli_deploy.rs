@@ -385,3 +385,15 @@ fn history_of_a_host_that_cannot_be_asked_says_what_to_do() {
         ran.all()
     );
 }
+
+#[test]
+fn status_of_all_says_how_to_ask_one_when_another_cannot_be_used_here() {
+    let site = Site::new("[env.there]\nhosts = [\"${NOWHERE}\"]\nbase = \"/srv/x\"\n");
+    let ran = site.env.run(["status"]).fails(3);
+    assert!(
+        ran.stderr.contains("NOWHERE is not set") && ran.stderr.contains("status --env NAME"),
+        "{}",
+        ran.all()
+    );
+    site.env.run(["status", "--env", "here"]).ok();
+}

@@ -62,10 +62,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             CommandError::bad_input(format!("{} has no environments", config.file.display()));
         return Err(error.hint("add an [env.NAME] section with hosts and base"));
     }
+    let several = names.len() > 1;
     let all = block_on(async {
         let mut all = Vec::new();
         for name in names {
-            all.push(ask(context, &config, name).await?);
+            // One that this machine lacks the variables of need not hide the others.
+            let alone = |error: CommandError| match several && error.code == ExitCode::BadInput {
+                true => error.hint("`relstore status --env NAME` asks one environment alone"),
+                false => error,
+            };
+            all.push(ask(context, &config, name).await.map_err(alone)?);
         }
         Ok(all)
     })?;
