@@ -8,9 +8,16 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 bin=${1:?usage: demo.sh FOLDER-WITH-THE-BINARIES}
 work=/var/tmp/relstore-demo
 
+# How the network is reached from here, for npm; everything else of the caller's environment is
+# left out.
+network=()
+for name in {HTTP,HTTPS,NO,ALL}_PROXY {http,https,no,all}_proxy SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS; do
+    if [ -n "${!name:-}" ]; then network+=("$name=${!name}"); fi
+done
+
 if [ "$(id -u)" != 0 ]; then
     sudo -n true 2>/dev/null || { echo "demo: needs root or sudo without a password (accounts, nginx as www-data)" >&2; exit 1; }
-    exec sudo -n env "PATH=$PATH" "HOME=$HOME" NO_COLOR="${NO_COLOR:-}" "$0" "$@"
+    exec sudo -n env "PATH=$PATH" "HOME=$HOME" NO_COLOR="${NO_COLOR:-}" "${network[@]}" "$0" "$@"
 fi
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' plain=$'\e[0m'; else bold= dim= green= plain=; fi
@@ -43,7 +50,7 @@ mkdir "$work/home"; chown -R deploy "$work/notes" "$work/home"
 url=http://127.0.0.1:$HTTP_PORT
 as_deploy() {
     (cd "$work/notes" && exec setpriv --reuid deploy --regid deploy --init-groups env -i \
-        PATH="$work/bin:$PATH" HOME="$work/home" NO_COLOR="${NO_COLOR:-}" TERM="${TERM:-dumb}" \
+        PATH="$work/bin:$PATH" HOME="$work/home" NO_COLOR="${NO_COLOR:-}" TERM="${TERM:-dumb}" "${network[@]}" \
         NOTES_BASE="$APP" NOTES_URL="$url" HEALTH_TOKEN="$token" \
         USER=deploy GIT_AUTHOR_NAME=Demo GIT_AUTHOR_EMAIL=demo@example.com GIT_COMMITTER_NAME=Demo GIT_COMMITTER_EMAIL=demo@example.com "$@")
 }
