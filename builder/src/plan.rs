@@ -42,6 +42,14 @@ pub enum PlanError {
         /// The file.
         file: &'static str,
     },
+    /// npm installed everything, but not what a step runs.
+    #[error("step `{step}` needs the npm package `{package}`, which is not in node_modules")]
+    NeedsPackage {
+        /// The step.
+        step: &'static str,
+        /// The package.
+        package: &'static str,
+    },
     /// The packages are locked by another package manager.
     #[error("step `npm` needs `package-lock.json`, the source has `{file}` of {manager}")]
     ForeignLock {
@@ -83,6 +91,9 @@ impl PlanError {
                 "`npm install --package-lock-only` writes it; commit it with the application"
                     .to_owned(),
             ),
+            Self::NeedsPackage { step, package } => Some(format!(
+                "`npm install --save-dev {package}`, and commit package.json and package-lock.json; or take `{step}` out of `[build] steps`"
+            )),
             Self::NeedsFile { step, .. } => Some(format!(
                 "commit it, or take `{step}` out of `[build] steps`"
             )),
@@ -93,7 +104,7 @@ impl PlanError {
 }
 
 /// Variables of the build itself. What is set for a build is recorded and public.
-const RESERVED: [&str; 14] = [
+const RESERVED: [&str; 15] = [
     "COMPOSER_ALLOW_SUPERUSER",
     "COMPOSER_CACHE_DIR",
     "COMPOSER_HOME",
@@ -108,6 +119,7 @@ const RESERVED: [&str; 14] = [
     "TMPDIR",
     "TZ",
     "npm_config_cache",
+    "npm_config_offline",
 ];
 const SECRET: [&str; 3] = ["COMPOSER_AUTH", "NODE_AUTH_TOKEN", "NPM_TOKEN"];
 
@@ -257,19 +269,22 @@ mod tests {
     ];
 
     #[test]
-    fn vite_brings_npm_and_runs_after_composer() {
+    fn vite_and_mix_bring_npm_and_run_after_composer() {
         let none = BTreeMap::new();
         for presets in [
             [Preset::Composer, Preset::Vite],
             [Preset::Vite, Preset::Composer],
+            [Preset::Composer, Preset::Mix],
+            [Preset::Mix, Preset::Composer],
         ] {
+            let last = presets.iter().max().unwrap().name();
             let plan = plan(&presets, &none, &facts(&ALL, "{}")).unwrap();
             let names: Vec<Vec<_>> = plan
                 .stages
                 .iter()
                 .map(|stage| stage.iter().map(|step| step.name).collect())
                 .collect();
-            assert_eq!(names, [vec!["composer", "npm"], vec!["vite"]]);
+            assert_eq!(names, [vec!["composer", "npm"], vec![last]]);
         }
         assert!(
             plan(&[], &none, &Facts::default())
@@ -296,7 +311,11 @@ mod tests {
                 let fixed = BTreeMap::from([(name.clone(), "x".to_owned())]);
                 let free = matches!(
                     name.as_str(),
-                    "NODE_ENV" | "COMPOSER_FUND" | "COMPOSER_NO_AUDIT" | "COMPOSER_NO_INTERACTION"
+                    "NODE_ENV"
+                        | "DISABLE_NOTIFICATIONS"
+                        | "COMPOSER_FUND"
+                        | "COMPOSER_NO_AUDIT"
+                        | "COMPOSER_NO_INTERACTION"
                 );
                 assert_eq!(check(&fixed, &[]).is_ok(), free, "{name}");
             }

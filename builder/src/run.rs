@@ -14,7 +14,7 @@ use futures::future::try_join_all;
 use crate::build::StepResult;
 use crate::error::BuildError;
 use crate::event::{Event, Listener};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanError};
 use crate::process::{self, Ended, Invocation};
 use crate::scratch::Scratch;
 use crate::secret::SecretVariables;
@@ -69,11 +69,24 @@ impl StepRunner<'_> {
         })
     }
 
+    fn check_packages(&self, step: &Step) -> Result<(), PlanError> {
+        let modules = self.scratch.build().join("node_modules");
+        let absent = |package: &&&str| !modules.join(package).is_dir();
+        match step.packages.iter().find(absent) {
+            Some(&package) => Err(PlanError::NeedsPackage {
+                step: step.name,
+                package,
+            }),
+            None => Ok(()),
+        }
+    }
+
     async fn step(
         &self,
         step: &Step,
     ) -> Result<(StepResult, BTreeMap<&'static str, String>), BuildError> {
         let started = Instant::now();
+        self.check_packages(step)?;
         (self.events)(Event::StepStarted { step: step.name });
         let (log, file) = self.scratch.log(step.name)?;
         let transcript = Transcript {

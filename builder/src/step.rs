@@ -13,6 +13,16 @@
 //!   they decide what is installed, and where.
 //! - COMPOSER_MIRROR_PATH_REPOS: packages of `path` repositories are copied; a link would point to
 //!   a folder that may be excluded.
+//!
+//! And of `mix`:
+//! - webpack by node: Mix's own program starts it through a shell and a search path that only npm
+//!   sets up. NODE_OPTIONS, which that program sets for old versions of webpack on Node 17 and 18,
+//!   can be declared for the build.
+//! - npm_config_offline: Mix installs a loader that it misses on its own, in whatever version is
+//!   the newest. That fails instead, and the alarm is for packages that npm still has in its cache.
+//! - DISABLE_NOTIFICATIONS: it would open a window on the desktop.
+//! - Only the manifest is an output: Mix writes where webpack.mix.js says, mostly into `public/js`
+//!   and `public/css`, beside files that were written by hand. It overwrites copies in the source.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -28,11 +38,13 @@ pub enum Preset {
     Npm,
     /// Scripts and styles, into `public/build`; brings `npm` along.
     Vite,
+    /// Scripts and styles of Laravel Mix 6, below `public`; brings `npm` along.
+    Mix,
 }
 
 impl Preset {
     /// All presets in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Composer, Self::Npm, Self::Vite];
+    pub const ALL: [Self; 4] = [Self::Composer, Self::Npm, Self::Vite, Self::Mix];
 
     /// The name in a configuration.
     #[must_use]
@@ -41,6 +53,7 @@ impl Preset {
             Self::Composer => "composer",
             Self::Npm => "npm",
             Self::Vite => "vite",
+            Self::Mix => "mix",
         }
     }
 
@@ -49,17 +62,17 @@ impl Preset {
     pub const fn needs(self) -> &'static [Self] {
         match self {
             Self::Composer | Self::Npm => &[],
-            Self::Vite => &[Self::Npm],
+            Self::Vite | Self::Mix => &[Self::Npm],
         }
     }
 
-    /// How many other presets have to be done first: equal ones run at the same time. Vite is
-    /// after Composer because plugins of Vite may call artisan and read `vendor`.
+    /// How many other presets have to be done first: equal ones run at the same time. Vite
+    /// and Mix are after Composer because their plugins may call artisan and read `vendor`.
     #[must_use]
     pub(crate) const fn stage(self) -> usize {
         match self {
             Self::Composer | Self::Npm => 0,
-            Self::Vite => 1,
+            Self::Vite | Self::Mix => 1,
         }
     }
 
@@ -70,6 +83,7 @@ impl Preset {
             Self::Composer => composer(),
             Self::Npm => npm(),
             Self::Vite => vite(),
+            Self::Mix => mix(),
         }
     }
 }
@@ -128,6 +142,8 @@ pub struct Step {
     pub tools: Vec<CommandLine>,
     /// Files of the source without which it cannot run.
     pub files: &'static [&'static str],
+    /// npm packages without which it cannot run; there after the steps before it.
+    pub packages: &'static [&'static str],
     /// Paths it makes; copies of them in the source are not used.
     pub outputs: &'static [&'static str],
     /// Its environment, beside what every step has.
@@ -189,6 +205,7 @@ fn composer() -> Step {
             },
         ],
         files: &["composer.json", "composer.lock"],
+        packages: &[],
         outputs: &["vendor"],
         env: variables(&[
             ("COMPOSER_ALLOW_SUPERUSER", "1"),
@@ -237,6 +254,7 @@ fn npm() -> Step {
             },
         ],
         files: &["package.json", "package-lock.json"],
+        packages: &[],
         outputs: &["node_modules"],
         env: BTreeMap::new(),
         network: true,
@@ -254,10 +272,39 @@ fn vite() -> Step {
         }],
         tools: vec![NODE],
         files: &["package.json"],
+        packages: &["vite"],
         outputs: &["public/build"],
         env: variables(&[("NODE_ENV", "production")]),
         network: false,
         alarms: &[],
+    }
+}
+
+fn mix() -> Step {
+    Step {
+        name: "mix",
+        commands: vec![CommandLine {
+            program: "node",
+            args: &[
+                "node_modules/webpack/bin/webpack.js",
+                "--config=node_modules/laravel-mix/setup/webpack.config.js",
+            ],
+        }],
+        tools: vec![NODE],
+        files: &["package.json"],
+        packages: &["laravel-mix"],
+        outputs: &["public/mix-manifest.json"],
+        env: variables(&[
+            ("DISABLE_NOTIFICATIONS", "1"),
+            ("NODE_ENV", "production"),
+            ("npm_config_offline", "true"),
+        ]),
+        network: false,
+        alarms: &[Alarm {
+            needle: "Additional dependencies must be installed",
+            reason: "Laravel Mix installed packages that package-lock.json does not name",
+            hint: "run Mix once on your machine, and commit package.json and package-lock.json",
+        }],
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::{COMPLETE, Project, names};
+use relstore_builder::plan::PlanError;
 use relstore_builder::secret::SecretVariables;
 use relstore_builder::{BuildError, Event, Preset, SourceSpec};
 
@@ -80,6 +81,75 @@ async fn steps_make_what_the_source_must_not_bring() {
     let logs = common::names(&project.scratch().join("logs"));
     assert_eq!(logs.len(), 3);
     assert!(logs[0].starts_with("20231114T221320Z-composer"), "{logs:?}");
+}
+
+/// What `webpack` of Mix does: writes the manifest, and files beside those of the source.
+const MIX: &str = r#"[ "$1" = --version ] && { echo v99; exit; }
+echo "$*"; env | sort > "$TMPDIR/../../env-mix"; cat public/mix-manifest.json
+mkdir -p public/js; echo new > public/js/app.js; echo "{\"n\":\"$NODE_ENV\"}" > public/mix-manifest.json"#;
+const NPM_MIX: &str = r#"[ "$1" = ci ] && mkdir -p node_modules/laravel-mix; echo 11"#;
+
+fn with_mix(project: &Project, npm: &str, node: &str) -> relstore_builder::BuildRequest {
+    let mut request = with_steps(project);
+    project.programs(&[("npm", npm), ("node", node)]);
+    request.steps = vec![Preset::Mix];
+    request
+}
+
+#[tokio::test]
+async fn mix_writes_over_the_source_and_keeps_what_lies_beside() {
+    let project = npm_project();
+    project.write("public/mix-manifest.json", "stale");
+    project.write("public/js/app.js", "stale");
+    project.write("public/js/by-hand.js", "mine");
+    let request = with_mix(&project, NPM_MIX, MIX);
+    let prepared = project.prepare(request).await.unwrap();
+    let read = |name| std::fs::read_to_string(prepared.tree().join(name)).unwrap();
+    assert_eq!(read("public/mix-manifest.json"), "{\"n\":\"production\"}\n");
+    assert_eq!(read("public/js/app.js"), "new\n");
+    assert_eq!(read("public/js/by-hand.js"), "mine");
+    let said = project.events.lock().unwrap();
+    let said: Vec<&str> = said
+        .iter()
+        .filter_map(|event| match event {
+            Event::StepOutput { step: "mix", line } => Some(line.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert!(said[0].contains("laravel-mix/setup/webpack.config.js"));
+    assert!(!said.contains(&"stale"), "{said:?}");
+    let env = std::fs::read_to_string(project.scratch().join("builds/env-mix")).unwrap();
+    assert!(env.contains("npm_config_offline=true\n"), "{env}");
+}
+
+#[tokio::test]
+async fn mix_that_is_not_installed_is_named() {
+    let project = npm_project();
+    let request = with_mix(&project, "echo 11", MIX);
+    let error = project.prepare(request).await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            BuildError::Plan(PlanError::NeedsPackage {
+                step: "mix",
+                package: "laravel-mix"
+            })
+        ),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("package-lock.json"));
+}
+
+#[tokio::test]
+async fn packages_that_mix_installs_on_its_own_are_refused() {
+    let project = npm_project();
+    let node = format!("{MIX}\necho ' Additional dependencies must be installed. This'");
+    let request = with_mix(&project, NPM_MIX, &node);
+    let error = project.prepare(request).await.unwrap_err();
+    assert!(
+        matches!(&error, BuildError::StepRefused { step: "mix", .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
