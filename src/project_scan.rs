@@ -34,6 +34,26 @@ pub(crate) enum Frontend {
     None,
 }
 
+impl Frontend {
+    /// How the names of variables begin that become part of scripts.
+    pub(crate) const fn variable_prefix(&self) -> Option<&'static str> {
+        match self {
+            Self::Vite(_) => Some("VITE_"),
+            Self::Mix(_) => Some("MIX_"),
+            Self::None => None,
+        }
+    }
+
+    /// The build step that makes the assets.
+    pub(crate) const fn step(&self) -> Option<&'static str> {
+        match self {
+            Self::Vite(_) => Some("vite"),
+            Self::Mix(_) => Some("mix"),
+            Self::None => None,
+        }
+    }
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Findings {
@@ -48,8 +68,8 @@ pub(crate) struct Findings {
     pub(crate) database: Option<String>,
     /// Folders that hold packages for Composer and are no part of a release.
     pub(crate) package_folders: Vec<String>,
-    /// `VITE_*` names of `.env.example`.
-    pub(crate) vite_variables: Vec<String>,
+    /// Names of `.env.example` that the frontend puts into scripts: `VITE_*` or `MIX_*`.
+    pub(crate) asset_variables: Vec<String>,
 }
 
 const VITE_CONFIGS: [&str; 6] = [
@@ -92,6 +112,7 @@ pub(crate) fn scan(folder: &Path) -> Result<Findings, ScanError> {
     } else {
         Frontend::None
     };
+    let prefix = frontend.variable_prefix();
     let example = read(&folder.join(".env.example"))?.unwrap_or_default();
     Ok(Findings {
         app: app_name(composer["name"].as_str(), folder),
@@ -101,8 +122,8 @@ pub(crate) fn scan(folder: &Path) -> Result<Findings, ScanError> {
         package_lock: LOCKS.iter().find(|(_, name)| is_file(name)).copied(),
         database: dotenv_value(&example, "DB_CONNECTION"),
         package_folders: package_folders(&composer["repositories"], folder),
-        vite_variables: dotenv_names(&example)
-            .filter(|name| name.starts_with("VITE_"))
+        asset_variables: dotenv_names(&example)
+            .filter(|name| prefix.is_some_and(|prefix| name.starts_with(prefix)))
             .map(str::to_owned)
             .collect(),
     })
@@ -236,7 +257,7 @@ mod tests {
         assert_eq!(findings.package_lock, Some(("npm", "package-lock.json")));
         assert_eq!(findings.database.as_deref(), Some("sqlite"));
         assert_eq!(findings.package_folders, ["packages", "modules"]);
-        assert_eq!(findings.vite_variables, ["VITE_APP_NAME"]);
+        assert_eq!(findings.asset_variables, ["VITE_APP_NAME"]);
     }
 
     #[test]
@@ -245,9 +266,15 @@ mod tests {
             "composer.json",
             r#"{"name":"laravel/laravel","require":{"laravel/framework":"*"}}"#,
         );
-        let (_folder, mix) = project(&[composer, ("webpack.mix.js", ""), ("yarn.lock", "")]);
+        let (_folder, mix) = project(&[
+            composer,
+            ("webpack.mix.js", ""),
+            ("yarn.lock", ""),
+            (".env.example", "VITE_A=1\nMIX_KEY=\n"),
+        ]);
         let mix = mix.unwrap();
         assert_eq!(mix.frontend, Frontend::Mix("webpack.mix.js".to_owned()));
+        assert_eq!(mix.asset_variables, ["MIX_KEY"]);
         assert_eq!(mix.package_lock, Some(("yarn", "yarn.lock")));
         assert_ne!(mix.app, "laravel", "the skeleton's own name says nothing");
         let (_folder, none) = project(&[composer]);

@@ -36,6 +36,31 @@ fn vite_project_gets_a_short_commented_file() {
 }
 
 #[test]
+fn mix_project_gets_its_step_and_no_vite_gate() {
+    let env = TestEnv::new();
+    env.write("composer.json", COMPOSER);
+    env.write("composer.lock", "{}");
+    env.write("webpack.mix.js", "");
+    env.write("yarn.lock", "");
+    env.write(".env.example", "MIX_KEY=x\n");
+    let ran = env.run(["init"]).ok();
+    assert!(
+        ran.stdout.contains("Laravel Mix (webpack.mix.js)"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stderr.contains("the mix step"), "{}", ran.stderr);
+    let text = std::fs::read_to_string(env.project().join("relstore.toml")).unwrap();
+    for line in [
+        "steps = [\"composer\", \"mix\"]\n",
+        "off = [\"vite-manifest\"]\n",
+        "# env = { MIX_KEY = \"...\" }\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
 fn file_that_is_there_is_never_overwritten() {
     let env = TestEnv::new();
     env.write("composer.json", COMPOSER);

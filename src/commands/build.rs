@@ -24,8 +24,9 @@ const STEP_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Build the project into a release and store it
 ///
-/// Builds an exact commit (default HEAD), runs the steps and the gates, stores the release and
-/// prints its hash as the last thing on stdout. A failed gate stores nothing.
+/// Builds an exact commit (default HEAD), runs the steps (Composer, and Vite or Laravel Mix) and the
+/// gates, stores the release and prints its hash as the last thing on stdout. A failed gate stores
+/// nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   relstore build                     the commit HEAD

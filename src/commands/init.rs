@@ -69,9 +69,7 @@ fn found(findings: &Findings) -> Vec<String> {
     let mut found = vec![format!("Laravel {} with Composer", findings.laravel)];
     found.push(match &findings.frontend {
         Frontend::Vite(file) => format!("Vite ({file})"),
-        Frontend::Mix(file) => {
-            format!("Laravel Mix ({file}): its committed output is released, the Vite gate is off")
-        }
+        Frontend::Mix(file) => format!("Laravel Mix ({file}): the Vite gate is off"),
         Frontend::None => "no Vite and no Mix: the Vite gate is off".to_owned(),
     });
     if let Some((manager, file)) = findings.package_lock {
@@ -102,11 +100,11 @@ fn warnings(findings: &Findings) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if let Frontend::Vite(_) = findings.frontend {
+    if let Some(step) = findings.frontend.step() {
         match findings.package_lock {
             Some(("npm", _)) => {}
             Some((manager, file)) => warnings.push(format!(
-                "the vite step installs with npm, this project has {file} of {manager}; `npm install --package-lock-only` writes package-lock.json"
+                "the {step} step installs with npm, this project has {file} of {manager}; `npm install --package-lock-only` writes package-lock.json"
             )),
             None => warnings.push(
                 "there is no package-lock.json; `npm install --package-lock-only` writes it, and it must be committed".to_owned(),
@@ -127,27 +125,25 @@ fn list(values: &[&str]) -> String {
 
 /// The text of the file.
 fn relstore_toml(findings: &Findings) -> String {
-    let vite = matches!(findings.frontend, Frontend::Vite(_));
+    let frontend = &findings.frontend;
     let app = toml_edit::Value::from(findings.app.as_str());
     let mut text = format!("app = {app}\n\n[build]\n");
-    text.push_str(&match vite {
-        true => format!("steps = {}\n", list(&["composer", "vite"])),
-        false => format!("steps = {}\n", list(&["composer"])),
-    });
-    if vite {
+    let steps: Vec<&str> = std::iter::once("composer").chain(frontend.step()).collect();
+    let _ = writeln!(text, "steps = {}", list(&steps));
+    if let Some(prefix) = frontend.variable_prefix() {
         let names: Vec<String> = findings
-            .vite_variables
+            .asset_variables
             .iter()
             .map(|name| format!("{name} = \"...\""))
             .collect();
         let example = if names.is_empty() {
-            "VITE_APP_NAME = \"...\"".to_owned()
+            format!("{prefix}APP_NAME = \"...\"")
         } else {
             names.join(", ")
         };
         let _ = writeln!(
             text,
-            "# Every VITE_* variable that the code uses: its value becomes part of the release.\n# env = {{ {example} }}"
+            "# Every {prefix}* variable that the code uses: its value becomes part of the release.\n# env = {{ {example} }}"
         );
     }
     if findings.package_folders.is_empty() {
@@ -164,7 +160,7 @@ fn relstore_toml(findings: &Findings) -> String {
             list(&folders)
         );
     }
-    if !vite {
+    if !matches!(frontend, Frontend::Vite(_)) {
         text.push_str("\n[gates]\n# No Vite here, so public/build/manifest.json is not asked for.\noff = [\"vite-manifest\"]\n");
     }
     text.push_str("\n[shared]\n# Lives on the host and is linked into every release.\n");
@@ -193,6 +189,8 @@ const ENVIRONMENT: &str = r#"
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use relstore_builder::Preset;
+
     use super::*;
     use crate::config::variables::Variables;
 
@@ -205,7 +203,7 @@ mod tests {
             package_lock: Some(("npm", "package-lock.json")),
             database: None,
             package_folders: Vec::new(),
-            vite_variables: Vec::new(),
+            asset_variables: Vec::new(),
         }
     }
 
@@ -219,9 +217,15 @@ mod tests {
             "vite.config.js".to_owned(),
         ))));
         assert_eq!((vite.build.steps.len(), vite.gates_off.len()), (2, 0));
-        for frontend in [Frontend::Mix("webpack.mix.js".to_owned()), Frontend::None] {
+        for (frontend, steps) in [
+            (
+                Frontend::Mix("webpack.mix.js".to_owned()),
+                &[Preset::Composer, Preset::Mix][..],
+            ),
+            (Frontend::None, &[Preset::Composer]),
+        ] {
             let config = parse(&relstore_toml(&findings(frontend)));
-            assert_eq!(config.build.steps, [relstore_builder::Preset::Composer]);
+            assert_eq!(config.build.steps, steps);
             assert_eq!(config.gates_off, ["vite-manifest"]);
         }
         let nasty = Findings {
