@@ -10,7 +10,7 @@ pub(crate) mod work_tree;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -160,9 +160,12 @@ impl<'a> Writer<'a> {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(if executable { 0o755 } else { 0o644 })
             .open(&place)
             .at("write", &place)?;
+        // Not at the opening, where the umask would take bits away.
+        let mode = if executable { 0o755 } else { 0o644 };
+        file.set_permissions(PermissionsExt::from_mode(mode))
+            .at("set the mode of", &place)?;
         Ok((place, file))
     }
 
@@ -170,8 +173,20 @@ impl<'a> Writer<'a> {
         self.links.push((path, target));
     }
 
-    fn finish(mut self) -> Result<(), BuildError> {
-        for (path, target) in std::mem::take(&mut self.links) {
+    /// Writes the links. One below another, which only a broken tree of git can have, is refused:
+    /// it would be written where the outer one leads.
+    fn finish(mut self, refusals: &mut Refusals) -> Result<(), BuildError> {
+        let links = std::mem::take(&mut self.links);
+        let outer: HashSet<PathBuf> = links
+            .iter()
+            .map(|(path, _)| path.as_path().to_owned())
+            .collect();
+        for (path, target) in links {
+            let mut above = path.as_path().ancestors().skip(1);
+            if above.any(|folder| outer.contains(folder)) {
+                refusals.add(path.as_bytes(), "lies below a link");
+                continue;
+            }
             let place = self.place(&path)?;
             let target = std::ffi::OsString::from_vec(target);
             std::os::unix::fs::symlink(target, &place).at("write the link", &place)?;

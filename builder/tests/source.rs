@@ -323,3 +323,61 @@ async fn missing_git_is_named() {
     );
     assert!(error.hint().unwrap().contains("apt install git"));
 }
+
+/// A commit of a tree with the entry `l` twice: a link to `outside`, and a folder with a link.
+fn commit_with_a_link_and_a_folder_of_one_name(project: &Project, outside: &str) -> String {
+    let blob = |text: &str| {
+        std::fs::write(project.root.path().join("target"), text).unwrap();
+        project.git(&["hash-object", "-w", "../target"])
+    };
+    let raw = |id: &str| -> Vec<u8> {
+        (0..20)
+            .map(|at| u8::from_str_radix(&id[2 * at..2 * at + 2], 16).unwrap())
+            .collect()
+    };
+    let tree = |entries: &[(&str, &str)]| {
+        let mut bytes = Vec::new();
+        for (name, id) in entries {
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(&raw(id));
+        }
+        std::fs::write(project.root.path().join("tree"), bytes).unwrap();
+        project.git(&["hash-object", "-t", "tree", "--literally", "-w", "../tree"])
+    };
+    let inner = tree(&[("120000 x", &blob("y"))]);
+    let link = blob(outside);
+    let top = tree(&[("120000 l", &link), ("40000 l", &inner)]);
+    project.git(&["commit-tree", "-m", "x", &top])
+}
+
+#[tokio::test]
+async fn nothing_is_written_through_a_link_of_the_source() {
+    let project = Project::committed();
+    let outside = project.root.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let commit = commit_with_a_link_and_a_folder_of_one_name(&project, outside.to_str().unwrap());
+    let told = project
+        .prepare(project.request(SourceSpec::Commit(commit)))
+        .await;
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(refused(told)[0].0, "l/x");
+}
+
+#[tokio::test]
+async fn tracked_files_behind_a_link_are_gone_as_git_says() {
+    let project = Project::committed();
+    project.write("docs/a.txt", "tracked");
+    project.write(".gitignore", "/docs\n");
+    project.commit();
+    let outside = project.root.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("a.txt"), "of another project").unwrap();
+    std::fs::remove_dir_all(project.at("docs")).unwrap();
+    symlink(&outside, project.at("docs")).unwrap();
+    let prepared = project
+        .prepare(project.request(SourceSpec::WorkTree))
+        .await
+        .unwrap();
+    assert!(!prepared.tree().join("docs").exists());
+}

@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 #[tokio::test]
 async fn release_does_not_depend_on_the_umask() {
     let mut releases = Vec::new();
-    for mask in [0o022, 0o077, 0o000, 0o027] {
+    for mask in [0o022, 0o077, 0o000, 0o027, 0o111] {
         rustix::process::umask(Mode::from_raw_mode(mask));
         let project = Project::committed();
         let store = project.store().await;

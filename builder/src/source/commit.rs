@@ -207,11 +207,14 @@ fn receive(
                     item.path.as_bytes(),
                     "is a link with a target that is too long",
                 );
+                std::io::copy(&mut content, &mut std::io::sink())
+                    .map_err(|error| broken(&error.to_string()))?;
+            } else {
+                content
+                    .read_to_end(&mut target)
+                    .map_err(|error| broken(&error.to_string()))?;
+                writer.link(item.path.clone(), target);
             }
-            content
-                .read_to_end(&mut target)
-                .map_err(|error| broken(&error.to_string()))?;
-            writer.link(item.path.clone(), target);
         } else {
             let mut head = Vec::new();
             if size < LFS_MAX {
@@ -236,6 +239,6 @@ fn receive(
             .read_exact(&mut line_feed)
             .map_err(|error| broken(&error.to_string()))?;
     }
-    writer.finish()?;
+    writer.finish(refusals)?;
     Ok((files, bytes))
 }

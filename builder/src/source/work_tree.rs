@@ -1,11 +1,11 @@
 //! The files of the project's folder as they are: what git tracks and what it does not ignore,
 //! without what was deleted. A folder that is in no repository is walked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use relstore_store::name::EntryPath;
@@ -136,17 +136,46 @@ enum Found {
     Refused(&'static str),
 }
 
+/// Whether a folder above the path is a link. `folders`: what is known of folders.
+fn behind_link(
+    export: &Export<'_>,
+    path: &EntryPath,
+    folders: &mut HashMap<PathBuf, bool>,
+) -> Result<bool, BuildError> {
+    for folder in path.as_path().ancestors().skip(1) {
+        if folder.as_os_str().is_empty() {
+            break;
+        }
+        let link = match folders.get(folder) {
+            Some(link) => *link,
+            None => {
+                let place = export.project.join(folder);
+                let link = match std::fs::symlink_metadata(&place) {
+                    Err(error) if is_absent(&error) => false,
+                    meta => meta.at("look at", &place)?.is_symlink(),
+                };
+                folders.insert(folder.to_owned(), link);
+                link
+            }
+        };
+        if link {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+    )
+}
+
 fn look(export: &Export<'_>, path: &EntryPath) -> Result<Found, BuildError> {
     let place = export.project.join(path.as_path());
     let meta = match std::fs::symlink_metadata(&place) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(Found::Gone);
-        }
+        Err(error) if is_absent(&error) => return Ok(Found::Gone),
         meta => meta.at("look at", &place)?,
     };
     let kind = meta.file_type();
@@ -172,6 +201,7 @@ fn copy(
 ) -> Result<(u64, u64), BuildError> {
     let mut writer = Writer::new(export.target);
     let mut files = Vec::new();
+    let mut folders = HashMap::new();
     for path in paths {
         let released = !export.release_excludes.covers(&path);
         let path = match EntryPath::new(path.as_slice()) {
@@ -184,6 +214,10 @@ fn copy(
                 continue;
             }
         };
+        // What lies behind a link is not the project's; git calls it deleted.
+        if behind_link(export, &path, &mut folders)? {
+            continue;
+        }
         match look(export, &path)? {
             Found::Gone => {}
             Found::Refused(reason) if released => refusals.add(path.as_bytes(), reason),
@@ -199,7 +233,7 @@ fn copy(
             copy_file(export, place, path, meta, *released)
         })
         .collect::<Result<_, _>>()?;
-    writer.finish()?;
+    writer.finish(refusals)?;
     let bytes = copied.iter().map(|(bytes, _)| bytes).sum();
     refusals.extend(copied.into_iter().filter_map(|(_, refusal)| refusal));
     Ok((files.len() as u64, bytes))
