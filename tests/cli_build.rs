@@ -217,7 +217,52 @@ fn sources_that_cannot_be_built_say_what_to_do() {
     env.remove(".git");
     let ran = env.run(["build"]).fails(3);
     assert!(ran.stderr.contains("--dirty"), "{}", ran.stderr);
+    env.git(&["init", "--quiet"]);
+    let ran = env.run(["build"]).fails(3);
+    assert!(
+        ran.stderr.contains("nothing was committed here yet") && ran.stderr.contains("--dirty"),
+        "{}",
+        ran.stderr
+    );
     env.run(["build", "--dirty"]).ok();
+}
+
+#[test]
+fn work_tree_without_a_difference_leaves_the_release_that_of_its_commit() {
+    let env = application();
+    let clean = release(&env.run(["build"]).ok());
+    assert_eq!(release(&env.run(["build", "--dirty"]).ok()), clean);
+    let listed = env.run(["list", "--json"]).ok().json();
+    assert_eq!(listed["releases"][0]["dirty"], false);
+    let listed = env.run(["list"]).ok().stdout;
+    assert!(
+        !listed.contains('+') && listed.contains("First"),
+        "{listed}"
+    );
+}
+
+#[test]
+fn place_that_cannot_be_a_store_is_told_before_the_work_and_left_alone() {
+    let env = application();
+    env.write("taken/notes.txt", "mine");
+    env.write("file", "mine");
+    for (place, code, why) in [
+        (
+            "taken",
+            3,
+            "$ROOT/project/taken holds other files and no store",
+        ),
+        ("file", 1, "cannot create a file in $ROOT/project/file"),
+        ("/proc/relstore/store", 1, "cannot create a file in /proc"),
+    ] {
+        let ran = env.run(["build", "--store", place]).fails(code);
+        assert!(ran.stderr.contains(why), "{}", ran.all());
+        assert!(!ran.stderr.contains("source"), "no work yet: {}", ran.all());
+    }
+    let taken = env.contents(&env.project().join("taken"));
+    assert_eq!(taken.len(), 1, "{taken:?}");
+    env.run(["build", "--store", "new/store"]).ok();
+    env.run(["build", "--store", "new/store"]).ok();
 }
 
 #[test]
@@ -303,6 +348,10 @@ fn interrupted_build_ends_its_step_and_stores_nothing() {
     assert_eq!(output.status.code(), Some(10));
     let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["error"]["kind"], "interrupted");
+    assert_eq!(
+        error["error"]["state"],
+        serde_json::json!(["nothing was stored"])
+    );
     while signal("-0", &step) {
         assert!(Instant::now() < deadline, "the step is still running");
         std::thread::sleep(Duration::from_millis(20));

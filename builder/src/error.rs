@@ -195,6 +195,9 @@ impl BuildError {
                 "if you trust its owner: `git config --global --add safe.directory {}`, with the repository's top folder",
                 folder.display()
             )),
+            Self::NoCommit { revision, .. } if revision == "HEAD" => Some(
+                "nothing was committed here yet: `git add` and `git commit`, or build the files as they are with `--dirty`".to_owned(),
+            ),
             Self::NoCommit { .. } => Some(
                 "a shallow clone has only its last commits: `git fetch origin <commit>`, and `git fetch --tags` for tags".to_owned(),
             ),
