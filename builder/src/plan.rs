@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::exclude::PatternError;
 use crate::gate;
+use crate::secret::NETWORK_VARIABLES;
 use crate::step::{Preset, Step};
 
 /// Why a build cannot be planned.
@@ -104,13 +105,14 @@ impl PlanError {
 }
 
 /// Variables of the build itself. What is set for a build is recorded and public.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 16] = [
     "COMPOSER_ALLOW_SUPERUSER",
     "COMPOSER_CACHE_DIR",
     "COMPOSER_HOME",
     "COMPOSER_MIRROR_PATH_REPOS",
     "COMPOSER_ROOT_VERSION",
     "COMPOSER_VENDOR_DIR",
+    "GIT_CEILING_DIRECTORIES",
     "HOME",
     "LANG",
     "LC_ALL",
@@ -144,6 +146,8 @@ pub fn check(env: &BTreeMap<String, String>, gates_off: &[String]) -> Result<(),
             "the build sets it itself, to the same value everywhere"
         } else if SECRET.contains(&name.as_str()) {
             "it is a secret, and what is set here is recorded"
+        } else if NETWORK_VARIABLES.contains(&name.as_str()) {
+            "it may hold a password, and what is set here is recorded; steps get it from the environment of relstore"
         } else {
             continue;
         };
@@ -324,7 +328,16 @@ mod tests {
 
     #[test]
     fn wrong_variables_and_gates_are_refused() {
-        for name in ["PATH", "COMPOSER_AUTH", "A-B", "", "A=B"] {
+        for name in [
+            "PATH",
+            "COMPOSER_AUTH",
+            "HTTPS_PROXY",
+            "http_proxy",
+            "GIT_CEILING_DIRECTORIES",
+            "A-B",
+            "",
+            "A=B",
+        ] {
             let env = BTreeMap::from([(name.to_owned(), String::new())]);
             assert!(check(&env, &[]).is_err(), "{name}");
         }

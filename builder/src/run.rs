@@ -144,10 +144,11 @@ impl StepRunner<'_> {
     async fn versions(&self, step: &Step) -> Result<BTreeMap<&'static str, String>, BuildError> {
         let ask = |line| async move {
             let said = Mutex::new(Vec::new());
+            // It is recorded, and a tool may complain about a proxy instead of answering.
             let keep = |text: String| {
                 said.lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .push(text);
+                    .push(self.network.redact(text));
             };
             self.command(step, line, VERSION_LIMIT, &keep).await?;
             let said = said.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -241,16 +242,17 @@ impl Transcript<'_> {
     }
 
     fn line(&self, text: String) {
+        // Asked before a short password could take a part of the needle away.
+        let alarms = self.step.alarms.iter();
+        let raised: Vec<&Alarm> = alarms.filter(|alarm| text.contains(alarm.needle)).collect();
         let text = self.runner.network.redact(text);
         {
             let mut state = self.lock();
             let _ = writeln!(state.file, "{text}");
-            for alarm in self.step.alarms {
-                if text.contains(alarm.needle) {
-                    // Where the private folder lies says nothing to anybody.
-                    let folder = format!("{}/", self.runner.scratch.build().display());
-                    state.alarms.push((alarm, text.replace(&folder, "")));
-                }
+            for alarm in raised {
+                // Where the private folder lies says nothing to anybody.
+                let folder = format!("{}/", self.runner.scratch.build().display());
+                state.alarms.push((alarm, text.replace(&folder, "")));
             }
             if state.last.len() == LINES_KEPT {
                 state.last.pop_front();

@@ -35,14 +35,22 @@ impl SecretVariables {
         self.0.iter()
     }
 
-    /// What must not be seen in output: `user:password` of URLs.
+    /// What must not be seen in output: `user:password` of URLs, and the password alone.
     fn hidden(&self) -> impl Iterator<Item = &str> {
+        let password = |user| <str>::split_once(user, ':').map(|(_, password)| password);
+        let alone = self.users().filter_map(password);
+        self.users().chain(alone).filter(|text| !text.is_empty())
+    }
+
+    fn users(&self) -> impl Iterator<Item = &str> {
         self.0.values().filter_map(|value| {
             let rest = value
                 .split_once("://")
                 .map_or(value.as_str(), |(_, rest)| rest);
-            let (user, _) = rest.split_once('@')?;
-            (!user.is_empty()).then_some(user)
+            // A password may have an `@` or, badly written, a `/` in it.
+            let authority = rest.split('/').next().unwrap_or(rest);
+            let cut = authority.rsplit_once('@').or(rest.rsplit_once('@'));
+            cut.map(|(user, _)| user)
         })
     }
 
@@ -83,5 +91,15 @@ mod tests {
             "cannot reach http://***@proxy:3128, see /etc/ssl/certs"
         );
         assert!(!format!("{secrets:?}").contains("s3ntinel"));
+    }
+
+    #[test]
+    fn a_password_is_hidden_alone_and_with_an_at_sign_in_it() {
+        let proxy = "http://me:s3nt@inel@proxy:3128/a@b";
+        let secrets = SecretVariables::new([("HTTPS_PROXY".to_owned(), proxy.to_owned())]);
+        for said in [proxy, "Proxy password: s3nt@inel", "me:s3nt@inel@proxy"] {
+            let shown = secrets.redact(said.to_owned());
+            assert!(!shown.contains("inel"), "{shown}");
+        }
     }
 }
