@@ -49,27 +49,35 @@ enum Victim {
     Helper,
 }
 
-/// Starts a deploy, kills one side when `now` says so, checks, and deploys again.
+/// Starts a deploy, kills one side when `now` says so, and checks. Returns whether there was
+/// anything left to kill.
 fn strike(
     site: &Site,
     release: &str,
     victim: &Victim,
     context: &str,
     now: impl FnOnce(&mut std::process::Child),
-) {
+) -> bool {
     let mut child = site.spawn(&["deploy", release, "--env", "test"]);
     now(&mut child);
-    match victim {
+    let hit = match victim {
         Victim::Program => {
+            let runs = child.try_wait().expect("it is our child").is_none();
             let _ = child.kill();
+            runs
         }
-        Victim::Helper => kill(&site.helpers()),
-    }
+        Victim::Helper => {
+            let helpers = site.helpers();
+            kill(&helpers);
+            !helpers.is_empty()
+        }
+    };
     wait_until("the program ended", || {
         child.try_wait().expect("it is our child").is_some()
     });
     wait_until("the helper ended", || site.helpers().is_empty());
     site.is_sound(context);
+    hit
 }
 
 #[test]
@@ -86,6 +94,7 @@ fn killed_at_every_step_leaves_a_sound_release_and_the_next_deploy_works() {
     }
     assert!(steps.len() >= 7, "{steps:?}");
     let mut turn = 0;
+    let mut hits = [0, 0];
     for step in &steps {
         for victim in [Victim::Program, Victim::Helper] {
             // Warm state would be reused: a changed .env makes every step do its work.
@@ -103,7 +112,7 @@ fn killed_at_every_step_leaves_a_sound_release_and_the_next_deploy_works() {
                 "helper"
             };
             let context = format!("{side} killed at {step}");
-            strike(&site, release, &victim, &context, |child| {
+            let hit = strike(&site, release, &victim, &context, |child| {
                 wait_until("the step began", || {
                     let lines = journal(&site);
                     let began = lines
@@ -114,6 +123,7 @@ fn killed_at_every_step_leaves_a_sound_release_and_the_next_deploy_works() {
                     began || child.try_wait().expect("it is our child").is_some()
                 });
             });
+            hits[usize::from(side == "helper")] += u32::from(hit);
             let next = site.run(&["deploy", release, "--env", "test"]);
             assert_eq!(
                 next.status.code(),
@@ -124,6 +134,10 @@ fn killed_at_every_step_leaves_a_sound_release_and_the_next_deploy_works() {
             assert_eq!(site.current().as_ref(), Some(release), "{context}");
         }
     }
+    assert!(
+        hits.iter().all(|&hits| hits > 0),
+        "nothing was killed: {hits:?}"
+    );
 }
 
 #[test]
@@ -135,6 +149,7 @@ fn killed_at_any_instant_leaves_a_sound_release_and_the_next_deploy_works() {
     site.deploy(&releases[1]);
     let whole = began.elapsed();
     let instants = 12;
+    let mut hits = [0, 0];
     for turn in 0..instants {
         for victim in [Victim::Program, Victim::Helper] {
             let side = if matches!(victim, Victim::Program) {
@@ -144,15 +159,20 @@ fn killed_at_any_instant_leaves_a_sound_release_and_the_next_deploy_works() {
             };
             let delay = whole * turn / instants;
             let context = format!("{side} killed after {delay:?}");
-            strike(
+            let hit = strike(
                 &site,
                 &releases[turn as usize % 2],
                 &victim,
                 &context,
                 |_| std::thread::sleep(delay),
             );
+            hits[usize::from(side == "helper")] += u32::from(hit);
         }
     }
+    assert!(
+        hits.iter().all(|&hits| hits > 0),
+        "nothing was killed: {hits:?}"
+    );
     site.deploy(&releases[0]);
     site.deploy(&releases[1]);
 }

@@ -324,12 +324,11 @@ impl Site {
         found
     }
 
-    /// The invariant of every fault: `current` is absent or names a complete release whose every
-    /// byte is right, and the site answers from it.
+    /// The invariant of every fault after a first deploy: `current` names a complete release
+    /// whose every byte is right, and the site answers from it.
     pub(crate) fn is_sound(&self, context: &str) {
-        let Some(current) = self.current() else {
-            return;
-        };
+        let current = self.current();
+        let current = current.unwrap_or_else(|| panic!("{context}: `current` is no link"));
         let complete = self.base.join(".relstore/complete").join(&current);
         assert!(complete.exists(), "{context}: {current} is not complete");
         let ran = self.run(&["verify", "--env", "test"]);
