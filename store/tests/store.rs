@@ -449,7 +449,7 @@ async fn foreign_folders_and_newer_formats_are_refused() {
     std::fs::write(folder.path().join("thesis.doc"), "").unwrap();
     assert!(matches!(
         Store::open_or_create(folder.path()).await,
-        Err(StoreError::Format { .. })
+        Err(StoreError::Occupied { .. })
     ));
     let newer =
         r#"{"version":1,"compatible":["a"],"read_only_compatible":[],"incompatible":["chunks"]}"#;
