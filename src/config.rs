@@ -8,6 +8,7 @@ pub(crate) mod raw;
 mod reader;
 mod resolve;
 mod resolver;
+mod step;
 #[cfg(test)]
 mod tests;
 pub(crate) mod value;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relstore_builder::Preset;
+use relstore_builder::{Preset, SandboxMode, StepSettings};
 use relstore_store::import::Layout;
 
 use problem::{Problem, nearest};
@@ -64,14 +65,23 @@ pub(crate) struct Config {
     pub(crate) layout: Layout,
     /// Folder of the store; `None` when neither the file nor a home folder says where.
     pub(crate) store: Option<PathBuf>,
+    /// How long the store remembers what steps made.
+    pub(crate) keep_derivations: Duration,
     environments: BTreeMap<String, Result<Environment, Vec<Problem>>>,
 }
 
 /// `[build]`: what makes the release.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Build {
+    /// The application's folder from the project's; empty when they are the same.
+    pub(crate) root: String,
     pub(crate) steps: Vec<Preset>,
+    pub(crate) settings: BTreeMap<String, StepSettings>,
     pub(crate) env: BTreeMap<String, String>,
+    /// What steps with network access may use: names of variables, `auth.json`, `.npmrc`,
+    /// `ssh-agent`.
+    pub(crate) auth: Vec<String>,
+    pub(crate) sandbox: SandboxMode,
     pub(crate) exclude: Vec<String>,
 }
 

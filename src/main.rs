@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod config;
 mod context;
+mod credentials;
 mod error;
 mod exit_code;
 mod git;

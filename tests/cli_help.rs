@@ -70,13 +70,13 @@ fn all_mistakes_of_the_configuration_are_shown_at_once() {
     let env = TestEnv::new();
     env.write(
         "relstore.toml",
-        "app = \"notes\"\n[build]\nstep = []\n[env.prod]\nhosts = [\"-oX\"]\n",
+        "app = \"notes\"\n[build]\nstps = []\n[env.prod]\nhosts = [\"-oX\"]\n",
     );
     let ran = env.run(["list"]).fails(3);
     assert_eq!(
         ran.stderr,
         "error: $ROOT/project/relstore.toml has 3 problems\n  \
-         relstore.toml:3:1: build.step: unknown key, did you mean `steps`?\n  \
+         relstore.toml:3:1: build.stps: unknown key, did you mean `steps`?\n  \
          relstore.toml:4:6: env.prod.base: is missing, it is the folder on the host\n  \
          relstore.toml:5:10: env.prod.hosts[0]: \"-oX\" has a host name that begins with `-`\n"
     );

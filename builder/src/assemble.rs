@@ -211,7 +211,7 @@ impl Assembly<'_> {
 
 /// The same target without `./`, doubled and closing slashes. `..` behind a name stays, and is
 /// refused: where it leads depends on whether that name is a link.
-fn plain_target(target: &[u8]) -> Vec<u8> {
+pub(crate) fn plain_target(target: &[u8]) -> Vec<u8> {
     if target.starts_with(b"/") {
         return target.to_vec();
     }

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relstore_store::StoreError;
+use relstore_store::id::ReleaseId;
+use relstore_store::name::EntryPath;
 
 use crate::gate::GateResult;
+use crate::lay_out::Trespass;
 use crate::plan::PlanError;
+use crate::variable_use::VariableUse;
 
 /// A failure of a build. Whatever it is, nothing was published.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +101,7 @@ pub enum BuildError {
     #[error("step `{step}` failed: `{command}` ended with {status}")]
     Step {
         /// Name of the step.
-        step: &'static str,
+        step: String,
         /// The command line.
         command: String,
         /// `exit status: 1`, `signal: 9`.
@@ -111,7 +115,7 @@ pub enum BuildError {
     #[error("step `{step}` was stopped: `{command}` did not end within {} s", limit.as_secs())]
     StepTime {
         /// Name of the step.
-        step: &'static str,
+        step: String,
         /// The command line.
         command: String,
         /// How long it may take.
@@ -125,13 +129,66 @@ pub enum BuildError {
     #[error("step `{step}` is refused: {reason}")]
     StepRefused {
         /// Name of the step.
-        step: &'static str,
+        step: String,
         /// Why.
         reason: &'static str,
         /// What to do about it.
         hint: &'static str,
         /// The lines that say so.
         said: Vec<String>,
+    },
+    /// A step wrote where nobody looks: what it made there would be lost without a word.
+    #[error("step `{step}` wrote outside of its outputs")]
+    WroteElsewhere {
+        /// Name of the step.
+        step: String,
+        /// Every path.
+        trespasses: Vec<Trespass>,
+    },
+    /// A step ended well, but an output is not there.
+    #[error("step `{step}` ended well, but its output `{path}` {what}")]
+    NoOutput {
+        /// Name of the step.
+        step: String,
+        /// The output.
+        path: EntryPath,
+        /// `was not made`, `is empty`.
+        what: &'static str,
+    },
+    /// What a step made cannot be kept.
+    #[error("what step `{step}` made cannot be kept")]
+    Output {
+        /// Name of the step.
+        step: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// A package is not what it was: its archive was made anew, its tag was moved, or somebody
+    /// changed it on the way.
+    #[error("package {package} {version} has other files than when it was first installed")]
+    PackageChanged {
+        /// Its name.
+        package: String,
+        /// Its version.
+        version: String,
+        /// Manifest id of its folder then.
+        before: ReleaseId,
+        /// Manifest id of its folder now.
+        now: ReleaseId,
+    },
+    /// Scripts use variables that nobody declared: what they are would depend on the machine.
+    #[error("scripts use {} that `[build.env]` does not declare", count(uses.len(), "variable"))]
+    Undeclared {
+        /// Every use.
+        uses: Vec<VariableUse>,
+    },
+    /// No sandbox can be had, and the configuration wants no build without.
+    #[error("steps cannot run in a sandbox on this machine: {why}")]
+    NoSandbox {
+        /// What went wrong.
+        why: String,
+        /// What to do about it.
+        remedy: String,
     },
     /// The tree lacks what a Laravel release must have.
     #[error("{} of {} gates failed", failed(results), results.len())]
@@ -173,6 +230,19 @@ impl BuildError {
                 failed.chain(cause).collect()
             }
             Self::Step { output, .. } | Self::StepTime { output, .. } => output.clone(),
+            Self::WroteElsewhere { trespasses, .. } => some(
+                trespasses
+                    .iter()
+                    .map(|trespass| format!("{} `{}`", trespass.what, trespass.path)),
+            ),
+            Self::Undeclared { uses } => uses
+                .iter()
+                .map(|found| format!("{} in {}:{}", found.name, found.path, found.line))
+                .collect(),
+            Self::PackageChanged { before, now, .. } => vec![
+                format!("first seen as {}", before.short()),
+                format!("now {}", now.short()),
+            ],
             Self::StepRefused { said, .. } | Self::Git { said, .. } => said.clone(),
             _ => Vec::new(),
         }
@@ -216,6 +286,19 @@ impl BuildError {
             Self::Step { log, .. } | Self::StepTime { log, .. } => {
                 Some(format!("the whole output is in {}", log.display()))
             }
+            Self::WroteElsewhere { step, .. } => Some(format!(
+                "name what belongs to the release in `[build.step.{step}] outputs`; let it write the rest into $TMPDIR"
+            )),
+            Self::NoOutput { step, .. } => Some(format!(
+                "see the step's output with `relstore build --verbose`; what it makes is named in `[build.step.{step}] outputs`"
+            )),
+            Self::PackageChanged { package, .. } => Some(format!(
+                "compare both before you trust it; `relstore build --accept-package {package}` takes the new files"
+            )),
+            Self::Undeclared { uses } => uses.first().map(|found| {
+                format!("`[build.env] {} = \"...\"`, empty if it shall be so", found.name)
+            }),
+            Self::NoSandbox { remedy, .. } => Some(remedy.clone()),
             Self::StepRefused { hint, .. } => Some((*hint).to_owned()),
             Self::Gates { .. } => Some(
                 "nothing was stored; a gate that cannot hold for this application is named in `[gates] off`".to_owned(),
@@ -227,6 +310,18 @@ impl BuildError {
             _ => None,
         }
     }
+}
+
+/// As many lines as people read, and how many more there are.
+fn some(lines: impl Iterator<Item = String>) -> Vec<String> {
+    const SHOWN: usize = 20;
+    let mut lines: Vec<String> = lines.collect();
+    if lines.len() > SHOWN {
+        let more = lines.len() - SHOWN;
+        lines.truncate(SHOWN);
+        lines.push(format!("and {more} more"));
+    }
+    lines
 }
 
 fn count(number: usize, noun: &str) -> String {

@@ -21,19 +21,40 @@ pub enum Event {
     /// A step begins.
     StepStarted {
         /// Its name.
-        step: &'static str,
+        step: String,
+        /// What changed since the last build, in words.
+        reasons: Vec<String>,
+    },
+    /// Another build is making what a step would make.
+    StepWaiting {
+        /// Its name.
+        step: String,
+    },
+    /// What a step would make is known.
+    StepCached {
+        /// Its name.
+        step: String,
+        /// What changed since the last build, in words: an earlier one had it like this.
+        reasons: Vec<String>,
+    },
+    /// Steps run without a sandbox although one is wanted.
+    NoSandbox {
+        /// Why.
+        why: String,
+        /// What to do about it.
+        remedy: String,
     },
     /// A step wrote a line.
     StepOutput {
         /// Its name.
-        step: &'static str,
+        step: String,
         /// The line, without its end, secrets replaced.
         line: String,
     },
     /// A step ended well.
     StepFinished {
         /// Its name.
-        step: &'static str,
+        step: String,
         /// How long it took.
         took: Duration,
     },

@@ -153,6 +153,14 @@ impl Excludes {
         Self::parse(PRIVATE.into_iter().chain(UNRELEASED).chain(own))
     }
 
+    /// Any patterns: paths and patterns of a step.
+    ///
+    /// # Errors
+    /// [`PatternError`].
+    pub(crate) fn of(patterns: &[String]) -> Result<Self, PatternError> {
+        Self::parse(patterns.iter().map(String::as_str))
+    }
+
     fn parse<'a>(patterns: impl Iterator<Item = &'a str>) -> Result<Self, PatternError> {
         Ok(Self {
             patterns: patterns.map(Pattern::parse).collect::<Result<_, _>>()?,

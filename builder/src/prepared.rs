@@ -8,11 +8,11 @@ use relstore_store::Store;
 use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree};
 
-use crate::build::StepResult;
 use crate::error::BuildError;
 use crate::event::{Event, Listener};
 use crate::gate::GateResult;
 use crate::provenance::Origin;
+use crate::run::StepResult;
 use crate::scratch::Scratch;
 
 /// What was built and stored.

@@ -1,7 +1,8 @@
-//! Runs the programs of steps: cleared environment, umask 022, a process group of their own that
-//! ends with them, output line by line, a time limit.
+//! Runs programs: cleared environment, a umask, a process group of their own that ends with them,
+//! output line by line, a time limit.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -21,11 +22,30 @@ const LATE_OUTPUT: Duration = Duration::from_secs(5);
 /// A program ready to run.
 pub(crate) struct Invocation<'a> {
     pub(crate) program: &'a Path,
-    pub(crate) args: &'a [&'a str],
+    pub(crate) args: Vec<OsString>,
     /// The whole environment.
-    pub(crate) env: &'a [(OsString, OsString)],
+    pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) folder: &'a Path,
     pub(crate) limit: Duration,
+    pub(crate) umask: u32,
+    /// `NAME=value` that only processes of this program have in their environment: what left its
+    /// group is found and killed by it.
+    pub(crate) marker: Option<OsString>,
+}
+
+impl<'a> Invocation<'a> {
+    /// A program without arguments, with umask 022 and an hour of time.
+    pub(crate) fn new(program: &'a Path, folder: &'a Path, env: Vec<(OsString, OsString)>) -> Self {
+        Self {
+            program,
+            args: Vec::new(),
+            env,
+            folder,
+            limit: Duration::from_secs(3600),
+            umask: 0o022,
+            marker: None,
+        }
+    }
 }
 
 /// How a program ended.
@@ -61,9 +81,11 @@ pub(crate) async fn run(
     };
     let mut child = tokio::process::Command::new("/bin/sh")
         // The umask is a property of the process: setting it here would change ours.
-        .args(["-c", "umask 022; exec \"$@\"", "sh"])
+        .arg("-c")
+        .arg(format!("umask {:03o}; exec \"$@\"", invocation.umask))
+        .arg("sh")
         .arg(invocation.program)
-        .args(invocation.args)
+        .args(&invocation.args)
         .env_clear()
         .envs(invocation.env.iter().map(|(name, value)| (name, value)))
         .current_dir(invocation.folder)
@@ -74,12 +96,13 @@ pub(crate) async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(start_error)?;
-    let group = Group(
-        child
+    let group = Group {
+        leader: child
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw),
-    );
+        marker: invocation.marker,
+    };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let mut readers = pin!(async {
         tokio::join!(read(stdout, on_line), read(stderr, on_line));
@@ -105,14 +128,39 @@ pub(crate) async fn run(
     Ok(ended)
 }
 
-/// A process group that is killed when this is dropped. Its number cannot have gone to others by
-/// then: it is dropped at the latest right after its leader was waited for.
-struct Group(Option<Pid>);
+/// A process group that is killed when this is dropped, with all that left it. Its number cannot
+/// have gone to others by then: it is dropped at the latest right after its leader was waited for.
+struct Group {
+    leader: Option<Pid>,
+    marker: Option<OsString>,
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        if let Some(leader) = self.leader {
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        }
+        if let Some(marker) = &self.marker {
+            kill_marked(marker);
+        }
+    }
+}
+
+/// Kills every process with this in its environment. Twice: one may have been starting another.
+fn kill_marked(marker: &OsStr) {
+    for _ in 0..2 {
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            let mut variables = environment.split(|&byte| byte == 0);
+            if variables.any(|variable| variable == marker.as_bytes())
+                && let Some(pid) = Pid::from_raw(pid)
+            {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
         }
     }
 }
@@ -155,17 +203,23 @@ mod tests {
         let lines = Mutex::new(Vec::new());
         let ended = run(
             Invocation {
-                program: Path::new("/bin/sh"),
-                args: &["-c", script],
-                env: &[("PATH".into(), "/usr/bin:/bin".into())],
-                folder: Path::new("/"),
+                args: vec!["-c".into(), script.into()],
                 limit,
+                marker: Some(format!("MARKER={}", std::process::id()).into()),
+                ..Invocation::new(Path::new("/bin/sh"), Path::new("/"), environment())
             },
             &|line| lines.lock().unwrap().push(line),
         )
         .await
         .unwrap();
         (ended, lines.into_inner().unwrap())
+    }
+
+    fn environment() -> Vec<(OsString, OsString)> {
+        vec![
+            ("PATH".into(), "/usr/bin:/bin".into()),
+            ("MARKER".into(), std::process::id().to_string().into()),
+        ]
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -192,7 +246,7 @@ mod tests {
             .filter_map(|line| line.split('=').next())
             .filter(|name| !matches!(*name, "PWD" | "_" | "SHLVL" | "OLDPWD"))
             .collect();
-        assert_eq!((lines[0].as_str(), names), ("0022", vec!["PATH"]));
+        assert_eq!((lines[0].as_str(), names), ("0022", vec!["MARKER", "PATH"]));
     }
 
     #[tokio::test]
@@ -207,6 +261,12 @@ mod tests {
         let started = Instant::now();
         let (_, lines) = sh("sleep 300 & echo $!", LONG).await;
         assert!(started.elapsed() < LATE_OUTPUT);
+        assert!(ends(&lines[0]).await);
+    }
+
+    #[tokio::test]
+    async fn what_left_the_group_ends_with_it() {
+        let (_, lines) = sh("setsid sh -c 'sleep 300 & echo $!' & wait", LONG).await;
         assert!(ends(&lines[0]).await);
     }
 

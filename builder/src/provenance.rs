@@ -44,7 +44,7 @@ pub struct Origin {
     /// SHA-256 in hex of each lock file, by name.
     pub locks: BTreeMap<&'static str, String>,
     /// Each tool's answer to the question for its version.
-    pub tools: BTreeMap<&'static str, String>,
+    pub tools: BTreeMap<String, String>,
     /// Verdicts on the tree.
     pub gates: Vec<GateResult>,
     /// When the build began.
@@ -80,7 +80,7 @@ impl Origin {
                         "dirty": source.dirty,
                         "folder": source.prefix,
                     },
-                    "steps": self.steps.iter().map(|step| step.name).collect::<Vec<_>>(),
+                    "steps": self.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(),
                     "env": self.env,
                     "exclude": self.exclude,
                     "gatesOff": self.names(|verdict| *verdict == Verdict::Off),
@@ -196,12 +196,12 @@ mod tests {
                 bytes: 1,
             },
             revision: Some("main".to_owned()),
-            steps: vec![crate::Preset::Composer.step()],
+            steps: vec![crate::preset::blank("composer")],
             env: BTreeMap::from([("VITE_A".to_owned(), "b".to_owned())]),
             exclude: vec!["docs".to_owned()],
             layout: Layout::default(),
             locks: BTreeMap::from([("composer.lock", sha256(b"{}"))]),
-            tools: BTreeMap::from([("php", "8.2.1".to_owned())]),
+            tools: BTreeMap::from([("php".to_owned(), "8.2.1".to_owned())]),
             gates: vec![
                 GateResult {
                     id: "artisan",

@@ -1,122 +1,88 @@
-//! Steps: which commands make what a release has beside its source, with the settings that make
-//! their output the same everywhere. Pure; [`crate::plan`] orders them.
-//!
-//! Why each setting of `composer` is there:
-//! - `autoloader-suffix` (in COMPOSER_HOME's config.json, written by the private folder): Composer
-//!   names a class of vendor/autoload.php after a random number otherwise.
-//! - COMPOSER_ROOT_VERSION: installed.php would name the branch and commit of any repository
-//!   around the private folder.
-//! - An empty `vendor` (see [`Step::outputs`]): the suffix of an old vendor/autoload.php is kept.
-//! - `--no-scripts`: Laravel's own script writes bootstrap/cache/{packages,services}.php, which
-//!   hosts make anew; other scripts boot the application without its `.env`. What a script
-//!   publishes into public/ has to be committed. Plugins do run where composer.json allows them:
-//!   they decide what is installed, and where.
-//! - COMPOSER_MIRROR_PATH_REPOS: packages of `path` repositories are copied; a link would point to
-//!   a folder that may be excluded.
-//!
-//! And of `mix`:
-//! - webpack by node: Mix's own program starts it through a shell and a search path that only npm
-//!   sets up. NODE_OPTIONS, which that program sets for old versions of webpack on Node 17 and 18,
-//!   can be declared for the build.
-//! - npm_config_offline: Mix installs a loader that it misses on its own, in whatever version is
-//!   the newest. That fails instead, and the alarm is for packages that npm still has in its cache.
-//! - DISABLE_NOTIFICATIONS: it would open a window on the desktop.
-//! - Only the manifest is an output: Mix writes where webpack.mix.js says, mostly into `public/js`
-//!   and `public/css`, beside files that were written by hand. It overwrites copies in the source.
+//! Steps as values: which commands make what a release has beside its source, from what. Pure;
+//! [`crate::preset`] knows the usual ones, [`crate::plan`] puts them together, [`crate::key`] says
+//! when two of them make the same.
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::plan::PlanError;
+use relstore_store::name::EntryPath;
 
-/// Steps by name, as a configuration lists them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Preset {
-    /// PHP packages and the optimised autoloader, into `vendor`.
-    Composer,
-    /// JavaScript packages for other steps, into `node_modules`, which is not released.
-    Npm,
-    /// Scripts and styles, into `public/build`; brings `npm` along.
-    Vite,
-    /// Scripts and styles of Laravel Mix 6, below `public`; brings `npm` along.
-    Mix,
-}
-
-impl Preset {
-    /// All presets in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Composer, Self::Npm, Self::Vite, Self::Mix];
-
-    /// The name in a configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Composer => "composer",
-            Self::Npm => "npm",
-            Self::Vite => "vite",
-            Self::Mix => "mix",
-        }
-    }
-
-    /// The presets whose output this one needs.
-    #[must_use]
-    pub const fn needs(self) -> &'static [Self] {
-        match self {
-            Self::Composer | Self::Npm => &[],
-            Self::Vite | Self::Mix => &[Self::Npm],
-        }
-    }
-
-    /// How many other presets have to be done first: equal ones run at the same time. Vite
-    /// and Mix are after Composer because their plugins may call artisan and read `vendor`.
-    #[must_use]
-    pub(crate) const fn stage(self) -> usize {
-        match self {
-            Self::Composer | Self::Npm => 0,
-            Self::Vite | Self::Mix => 1,
-        }
-    }
-
-    /// The step.
-    #[must_use]
-    pub fn step(self) -> Step {
-        match self {
-            Self::Composer => composer(),
-            Self::Npm => npm(),
-            Self::Vite => vite(),
-            Self::Mix => mix(),
-        }
-    }
-}
-
-impl FromStr for Preset {
-    type Err = PlanError;
-    fn from_str(text: &str) -> Result<Self, PlanError> {
-        let found = Self::ALL.into_iter().find(|preset| preset.name() == text);
-        found.ok_or_else(|| PlanError::UnknownStep {
-            name: text.to_owned(),
-        })
-    }
-}
+use crate::exclude::{Excludes, PatternError};
 
 /// One program with its arguments; nothing in it depends on a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
-    /// Name, looked for in the search path.
-    pub program: &'static str,
+    /// Name, looked for in the search path, or a path from the application's folder.
+    pub program: String,
     /// Arguments.
-    pub args: &'static [&'static str],
+    pub args: Vec<String>,
 }
 
 impl CommandLine {
-    /// As people would type it (no argument of a preset needs quotes).
+    /// From program and arguments in one list.
+    ///
+    /// # Panics
+    /// Never: an empty list gives an empty program, which no search path holds.
+    #[must_use]
+    pub fn new<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut words = words.into_iter().map(str::to_owned);
+        Self {
+            program: words.next().unwrap_or_default(),
+            args: words.collect(),
+        }
+    }
+
+    /// As people would type it.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = self.program.to_owned();
-        for arg in self.args {
+        let mut text = quoted(&self.program);
+        for arg in &self.args {
             text.push(' ');
-            text.push_str(arg);
+            text.push_str(&quoted(arg));
         }
         text
+    }
+}
+
+/// The word in the form a shell takes it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+%{}^~".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// A program whose identity says what an output depends on, see [`crate::tool`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tool {
+    /// PHP: version, extensions, the ini files it reads.
+    Php,
+    /// Composer: its file's content.
+    Composer,
+    /// Node.js: version.
+    Node,
+    /// npm: version.
+    Npm,
+    /// pnpm: version.
+    Pnpm,
+    /// Yarn: version.
+    Yarn,
+}
+
+impl Tool {
+    /// The program's name.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Php => "php",
+            Self::Composer => "composer",
+            Self::Node => "node",
+            Self::Npm => "npm",
+            Self::Pnpm => "pnpm",
+            Self::Yarn => "yarn",
+        }
     }
 }
 
@@ -131,182 +97,146 @@ pub struct Alarm {
     pub hint: &'static str,
 }
 
-/// A part of a build: commands, what they read and make.
+/// Which of the source's files a step sees. What the steps make that it needs comes beside them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inputs {
+    /// Paths and patterns from the application's folder; `None`: all files.
+    pub only: Option<Vec<String>>,
+    /// Patterns of what it does not see all the same.
+    pub without: Vec<String>,
+    /// Folders and files of the source outside the application's folder (monorepos), from the top
+    /// of the source.
+    pub outside: Vec<String>,
+}
+
+impl Inputs {
+    /// Every file of the application.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self {
+            only: None,
+            without: Vec::new(),
+            outside: Vec::new(),
+        }
+    }
+
+    /// These paths and patterns.
+    #[must_use]
+    pub fn only<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
+        let patterns = patterns.into_iter().map(str::to_owned);
+        Self {
+            only: Some(patterns.collect()),
+            ..Self::all()
+        }
+    }
+
+    /// Every file of the application but these.
+    #[must_use]
+    pub fn without<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
+        Self {
+            without: patterns.into_iter().map(str::to_owned).collect(),
+            ..Self::all()
+        }
+    }
+
+    /// Whether it is the whole application: such a step runs anew at every commit that changes
+    /// something, so it may as well know the commit's time.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.only.is_none() && self.without.is_empty()
+    }
+
+    /// Makes the test for one path.
+    ///
+    /// # Errors
+    /// [`PatternError`].
+    pub(crate) fn matcher(&self) -> Result<Matcher, PatternError> {
+        Ok(Matcher {
+            only: self.only.as_deref().map(Excludes::of).transpose()?,
+            without: Excludes::of(&self.without)?,
+            outside: Excludes::of(&self.outside)?,
+        })
+    }
+}
+
+/// [`Inputs`], ready to be asked.
+#[derive(Debug)]
+pub(crate) struct Matcher {
+    only: Option<Excludes>,
+    without: Excludes,
+    outside: Excludes,
+}
+
+impl Matcher {
+    /// Whether a step sees this path of the source. `root` is the application's folder from the
+    /// source's top, empty when they are the same.
+    pub(crate) fn takes(&self, path: &[u8], root: &[u8]) -> bool {
+        match below(path, root) {
+            Some(inner) => {
+                let wanted = self.only.as_ref().is_none_or(|only| only.covers(inner));
+                wanted && !self.without.covers(inner)
+            }
+            None => self.outside.covers(path),
+        }
+    }
+}
+
+/// The path from `root`, when it lies below it.
+pub(crate) fn below<'a>(path: &'a [u8], root: &[u8]) -> Option<&'a [u8]> {
+    if root.is_empty() {
+        return Some(path);
+    }
+    path.strip_prefix(root)?.strip_prefix(b"/")
+}
+
+/// A path that a step makes, from the application's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// File or folder; all below belongs to it.
+    pub path: EntryPath,
+    /// Whether the step may leave it out.
+    pub optional: bool,
+    /// Whether copies of it in the source are not used: the step makes all of it.
+    pub fresh: bool,
+}
+
+/// A part of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// Its name.
-    pub name: &'static str,
-    /// Run one after another in the private copy of the source.
+    pub name: String,
+    /// Run one after another in the application's folder.
     pub commands: Vec<CommandLine>,
-    /// Programs whose version says what the output depends on: name and the arguments that ask.
-    pub tools: Vec<CommandLine>,
+    /// Programs that the output depends on.
+    pub tools: BTreeSet<Tool>,
+    /// Steps whose outputs it sees, those of their needs as well.
+    pub needs: Vec<String>,
+    /// What it sees of the source.
+    pub inputs: Inputs,
     /// Files of the source without which it cannot run.
-    pub files: &'static [&'static str],
-    /// npm packages without which it cannot run; there after the steps before it.
-    pub packages: &'static [&'static str],
-    /// Paths it makes; copies of them in the source are not used.
-    pub outputs: &'static [&'static str],
+    pub files: Vec<&'static str>,
+    /// npm packages without which it cannot run.
+    pub packages: Vec<&'static str>,
+    /// What it makes. Nothing else that it writes is kept.
+    pub outputs: Vec<Output>,
+    /// Patterns of paths where it may write without anybody caring.
+    pub scratch: Vec<String>,
     /// Its environment, beside what every step has.
     pub env: BTreeMap<String, String>,
-    /// Whether it may use the network.
+    /// Whether it may use the network; such steps get the build's secrets.
     pub network: bool,
+    /// Whether a sandbox is wanted, where there is one.
+    pub sandbox: bool,
+    /// Longest time one command may take.
+    pub time_limit: Duration,
     /// What its output must not say.
     pub alarms: &'static [Alarm],
+    /// Whether its outputs are part of the release.
+    pub released: bool,
 }
 
-fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
-    pairs.iter().map(owned).collect()
-}
-
-const PHP: CommandLine = CommandLine {
-    program: "php",
-    args: &["-r", "echo PHP_VERSION;"],
-};
-const NODE: CommandLine = CommandLine {
-    program: "node",
-    args: &["--version"],
-};
-
-fn composer() -> Step {
-    Step {
-        name: "composer",
-        commands: vec![
-            // `install` only warns about an old lock file, and installs what nobody asked for.
-            CommandLine {
-                program: "composer",
-                args: &[
-                    "validate",
-                    "--no-check-all",
-                    "--no-check-publish",
-                    "--no-interaction",
-                    "--no-ansi",
-                ],
-            },
-            CommandLine {
-                program: "composer",
-                args: &[
-                    "install",
-                    "--no-dev",
-                    "--no-scripts",
-                    "--optimize-autoloader",
-                    "--prefer-dist",
-                    "--no-interaction",
-                    "--no-ansi",
-                    "--no-progress",
-                ],
-            },
-        ],
-        tools: vec![
-            PHP,
-            CommandLine {
-                program: "composer",
-                args: &["--version", "--no-ansi"],
-            },
-        ],
-        files: &["composer.json", "composer.lock"],
-        packages: &[],
-        outputs: &["vendor"],
-        env: variables(&[
-            ("COMPOSER_ALLOW_SUPERUSER", "1"),
-            ("COMPOSER_FUND", "0"),
-            ("COMPOSER_MIRROR_PATH_REPOS", "1"),
-            ("COMPOSER_NO_AUDIT", "1"),
-            ("COMPOSER_NO_INTERACTION", "1"),
-            ("COMPOSER_ROOT_VERSION", "1.0.0"),
-        ]),
-        network: true,
-        alarms: &[
-            Alarm {
-                needle: "Ambiguous class resolution",
-                reason: "a class is defined in two files, which one is loaded would depend on the file system",
-                hint: "remove one of the two, or name its folder in composer.json under autoload.exclude-from-classmap",
-            },
-            Alarm {
-                needle: "lock file is not up to date",
-                reason: "composer.lock is older than composer.json",
-                hint: "`composer update --lock`, and commit composer.lock",
-            },
-        ],
-    }
-}
-
-fn npm() -> Step {
-    Step {
-        name: "npm",
-        commands: vec![CommandLine {
-            program: "npm",
-            // Build tools are development packages, whatever NODE_ENV says.
-            args: &[
-                "ci",
-                "--include=dev",
-                "--ignore-scripts",
-                "--no-audit",
-                "--no-fund",
-                "--no-update-notifier",
-            ],
-        }],
-        tools: vec![
-            NODE,
-            CommandLine {
-                program: "npm",
-                args: &["--version"],
-            },
-        ],
-        files: &["package.json", "package-lock.json"],
-        packages: &[],
-        outputs: &["node_modules"],
-        env: BTreeMap::new(),
-        network: true,
-        alarms: &[],
-    }
-}
-
-fn vite() -> Step {
-    Step {
-        name: "vite",
-        commands: vec![CommandLine {
-            // By node, not npx: npx looks for packages elsewhere when they are not installed.
-            program: "node",
-            args: &["node_modules/vite/bin/vite.js", "build"],
-        }],
-        tools: vec![NODE],
-        files: &["package.json"],
-        packages: &["vite"],
-        outputs: &["public/build"],
-        env: variables(&[("NODE_ENV", "production")]),
-        network: false,
-        alarms: &[],
-    }
-}
-
-fn mix() -> Step {
-    Step {
-        name: "mix",
-        commands: vec![CommandLine {
-            program: "node",
-            args: &[
-                "node_modules/webpack/bin/webpack.js",
-                "--config=node_modules/laravel-mix/setup/webpack.config.js",
-            ],
-        }],
-        tools: vec![NODE],
-        files: &["package.json"],
-        packages: &["laravel-mix"],
-        outputs: &["public/mix-manifest.json"],
-        env: variables(&[
-            ("DISABLE_NOTIFICATIONS", "1"),
-            ("NODE_ENV", "production"),
-            ("npm_config_offline", "true"),
-        ]),
-        network: false,
-        alarms: &[Alarm {
-            needle: "Additional dependencies must be installed",
-            reason: "Laravel Mix installed packages that package-lock.json does not name",
-            hint: "run Mix once on your machine, and commit package.json and package-lock.json",
-        }],
-    }
-}
+/// The argument that stands for a hash over all that a step sees, see [`crate::preset::composer`].
+pub(crate) const INPUTS_PLACEHOLDER: &str = "{inputs}";
 
 #[cfg(test)]
 mod tests {
@@ -314,20 +244,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_parse_back_and_others_are_refused() {
-        for preset in Preset::ALL {
-            assert_eq!(preset.name().parse::<Preset>().unwrap(), preset);
-            assert_eq!(preset.step().name, preset.name());
-        }
-        assert!("webpack".parse::<Preset>().is_err());
+    fn command_lines_can_be_pasted_into_a_shell() {
+        let line = CommandLine::new(["php", "artisan", "x:y", "it's a b", ""]);
+        assert_eq!(line.text(), "php artisan x:y 'it'\\''s a b' ''");
     }
 
     #[test]
-    fn needed_presets_come_in_an_earlier_stage() {
-        for preset in Preset::ALL {
-            for needed in preset.needs() {
-                assert!(needed.stage() < preset.stage());
-            }
+    fn inputs_choose_below_the_root_and_name_what_lies_outside() {
+        let mut inputs = Inputs::only(["composer.json", "patches"]);
+        inputs.outside = vec!["packages/greeting".to_owned()];
+        let matcher = inputs.matcher().unwrap();
+        for (path, seen) in [
+            ("apps/api/composer.json", true),
+            ("apps/api/patches/a.patch", true),
+            ("apps/api/app/A.php", false),
+            ("apps/apical/composer.json", false),
+            ("composer.json", false),
+            ("packages/greeting/src/A.php", true),
+            ("packages/other/A.php", false),
+        ] {
+            assert_eq!(matcher.takes(path.as_bytes(), b"apps/api"), seen, "{path}");
         }
+        let all = Inputs::without(["resources/js"]).matcher().unwrap();
+        assert!(all.takes(b"a/b", b""));
+        assert!(!all.takes(b"resources/js/app.js", b""));
     }
 }

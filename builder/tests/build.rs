@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::Project;
-use relstore_builder::secret::SecretVariables;
+use relstore_builder::secret::Secrets;
 use relstore_builder::{BuildError, SourceSpec, gate};
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ fn snapshot(root: &Path) -> BTreeMap<String, Vec<u8>> {
 #[tokio::test]
 async fn same_content_is_the_same_release_wherever_and_whenever_it_is_built() {
     let one = Project::committed();
-    let store = one.store().await;
+    let store = one.store();
     let first = one.build(one.head(), &store).await.unwrap();
     assert!(!first.reused && first.new_blobs > 0 && first.others.is_empty());
     assert_eq!(first.commit.as_ref().unwrap().len(), 40);
@@ -37,6 +37,7 @@ async fn same_content_is_the_same_release_wherever_and_whenever_it_is_built() {
     assert_eq!(second.release, first.release);
     assert!(second.reused && second.dirty && second.new_blobs == 0);
 
+    let store = store.make().await.unwrap();
     let listed = store
         .releases_of_commit(first.commit.as_ref().unwrap())
         .await
@@ -62,7 +63,7 @@ async fn same_content_is_the_same_release_wherever_and_whenever_it_is_built() {
 #[tokio::test]
 async fn two_releases_of_one_commit_are_reported() {
     let project = Project::committed();
-    let store = project.store().await;
+    let store = project.store();
     let first = project.build(project.head(), &store).await.unwrap();
     let mut request = project.head();
     request.exclude = vec!["composer.lock".to_owned()];
@@ -76,13 +77,13 @@ async fn records_name_source_gates_and_variables_but_no_secret() {
     let project = Project::committed();
     std::fs::remove_dir_all(project.at("public/build")).unwrap();
     project.commit();
-    let store = project.store().await;
+    let store = project.store();
     let mut request = project.head();
     request.gates_off = vec!["vite-manifest".to_owned()];
-    request.env = BTreeMap::from([("VITE_NAME".to_owned(), "shown".to_owned())]);
-    request.network =
-        SecretVariables::new([("HTTPS_PROXY".to_owned(), "http://u:s3ntinel@p".to_owned())]);
+    request.wanted.env = BTreeMap::from([("VITE_NAME".to_owned(), "shown".to_owned())]);
+    request.secrets = Secrets::new([("HTTPS_PROXY".to_owned(), "http://u:s3ntinel@p".to_owned())]);
     let built = project.build(request, &store).await.unwrap();
+    let store = store.make().await.unwrap();
     let records = store.records(&built.release).await.unwrap();
     assert_eq!(records.len(), 2);
     let text: Vec<&str> = records
@@ -116,7 +117,7 @@ async fn records_name_source_gates_and_variables_but_no_secret() {
 #[tokio::test]
 async fn each_missing_one_of_the_nine_stores_nothing() {
     let whole = Project::committed();
-    let store = whole.store().await;
+    let store = whole.store();
     whole.build(whole.head(), &store).await.unwrap();
     let before = snapshot(&whole.root.path().join("store"));
     for gate in gate::nine() {
@@ -153,7 +154,7 @@ async fn wrong_settings_are_refused_before_anything_is_read() {
         |request: &mut relstore_builder::BuildRequest| request.gates_off = vec!["vite".into()],
         |request: &mut relstore_builder::BuildRequest| request.exclude = vec!["a//b".into()],
         |request: &mut relstore_builder::BuildRequest| {
-            request.env.insert("PATH".into(), "x".into());
+            request.wanted.env.insert("PATH".into(), "x".into());
         },
     ] {
         let mut request = project.head();

@@ -13,7 +13,7 @@ async fn release_does_not_depend_on_the_umask() {
     for mask in [0o022, 0o077, 0o000, 0o027, 0o111] {
         rustix::process::umask(Mode::from_raw_mode(mask));
         let project = Project::committed();
-        let store = project.store().await;
+        let store = project.store();
         for source in [SourceSpec::Commit("HEAD".to_owned()), SourceSpec::WorkTree] {
             let built = project
                 .build(project.request(source), &store)

@@ -4,23 +4,24 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use relstore_builder::secret::{NETWORK_VARIABLES, SecretVariables};
-use relstore_builder::{BuildRequest, Built, Event, GateResult, SourceSpec, Verdict, prepare};
+use relstore_builder::conditions::Conditions;
+use relstore_builder::{
+    BuildRequest, Built, Event, GateResult, How, SourceSpec, StepResult, StorePlace, Verdict,
+    Wanted, prepare,
+};
 use relstore_store::Store;
 use relstore_store::event::Event as StoreEvent;
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::context::Context;
+use crate::credentials;
 use crate::error::{CommandError, Result};
 use crate::exit_code::ExitCode;
-use crate::output::{bytes, counted};
+use crate::output::{bytes, counted, printable};
 use crate::progress::{Progress, Task};
 use crate::release_name::short_commit;
 use crate::stored::block_on;
-
-/// Longest time one command of a step may take: installing packages over a slow line fits.
-const STEP_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Build the project into a release and store it
 ///
@@ -31,7 +32,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(3600);
 #[command(after_help = "Example:
   relstore build                     the commit HEAD
   relstore build --ref v1.4.0        a tag, branch or commit
-  relstore build --dirty             the work tree as it is, recorded as dirty")]
+  relstore build --dirty             the work tree as it is, recorded as dirty
+  relstore build --explain           why each step ran, or that it did not have to")]
 pub(crate) struct Args {
     /// The commit, branch or tag to build
     #[arg(
@@ -44,6 +46,12 @@ pub(crate) struct Args {
     /// Build the files of the work tree instead of a commit
     #[arg(long)]
     pub(crate) dirty: bool,
+    /// Say of each step whether it ran, and what changed since the last build
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Take a Composer package although its files are not those that were first installed
+    #[arg(long = "accept-package", value_name = "NAME")]
+    pub(crate) accept_packages: Vec<String>,
 }
 
 /// Runs the command.
@@ -57,11 +65,13 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         // after it: a build that fails leaves no trace.
         Store::check_place(&folder).await?;
         let progress = Progress::new(context);
-        let listener = |event| show(&progress, event);
-        let prepared = prepare(request, &listener).await?;
+        let listener = |event| show(context, &progress, args.explain, event);
+        let place = StorePlace::new(folder.clone());
+        let prepared = prepare(request, Some(&place), &listener).await?;
         storing.set(true);
-        let store = Store::open_or_create(&folder).await?;
-        let built = prepared.store(&store, &listener).await?;
+        let store = place.make().await?;
+        let built = prepared.store(store, &listener).await?;
+        store.forget_derivations(config.keep_derivations).await?;
         progress.finish();
         progress.ok(&Task::new("store"), &stored(&built), None);
         Ok(built)
@@ -101,25 +111,30 @@ fn interrupted(error: CommandError, storing: bool) -> CommandError {
 
 fn request(context: &Context, config: &Config, args: &Args) -> Result<BuildRequest> {
     let variables = &context.variables;
-    let network = NETWORK_VARIABLES
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), variables.get(name)?.to_owned())));
+    let build = &config.build;
     Ok(BuildRequest {
         project: config.project().to_owned(),
+        root: build.root.clone(),
         source: match args.dirty {
             true => SourceSpec::WorkTree,
             false => SourceSpec::Commit(args.reference.clone()),
         },
-        steps: config.build.steps.clone(),
-        env: config.build.env.clone(),
-        exclude: config.build.exclude.clone(),
+        wanted: Wanted {
+            presets: build.steps.clone(),
+            settings: build.settings.clone(),
+            env: build.env.clone(),
+            checks: false,
+        },
+        exclude: build.exclude.clone(),
         gates_off: config.gates_off.clone(),
         layout: config.layout.clone(),
+        sandbox: build.sandbox,
+        conditions: Conditions::default(),
+        accept_packages: args.accept_packages.clone(),
         scratch: context.cache_folder()?,
         search_path: variables.get("PATH").unwrap_or_default().to_owned(),
         home: variables.get("HOME").map(PathBuf::from),
-        network: SecretVariables::new(network),
-        time_limit: STEP_LIMIT,
+        secrets: credentials::read(context, config)?,
         now: context.now(),
     })
 }
@@ -139,11 +154,7 @@ fn stored(built: &Built) -> String {
 }
 
 fn document(built: &Built) -> Value {
-    let steps: Vec<Value> = built
-        .steps
-        .iter()
-        .map(|step| json!({ "name": step.name, "milliseconds": step.milliseconds }))
-        .collect();
+    let steps: Vec<Value> = built.steps.iter().map(step_document).collect();
     json!({
         "release": built.release,
         "commit": built.commit,
@@ -161,7 +172,40 @@ fn document(built: &Built) -> Value {
     })
 }
 
-fn show(progress: &Progress, event: Event) {
+fn step_document(step: &StepResult) -> Value {
+    let (cached, record) = match &step.how {
+        How::Ran => (false, None),
+        How::Cached { record, .. } => (true, Some(record)),
+    };
+    json!({
+        "name": step.name,
+        "key": step.key,
+        "cached": cached,
+        "derivation": record,
+        "sandboxed": step.sandboxed,
+        "changes": step.reasons,
+        "milliseconds": step.milliseconds,
+    })
+}
+
+/// Most changes that are listed for one step; a first look needs no more.
+const CHANGES_SHOWN: usize = 10;
+
+/// What changed for a step, in one line.
+fn changes(reasons: &[String]) -> String {
+    let mut text = reasons
+        .iter()
+        .take(CHANGES_SHOWN)
+        .map(|reason| printable(reason))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if reasons.len() > CHANGES_SHOWN {
+        text.push_str(&format!(" and {} more", reasons.len() - CHANGES_SHOWN));
+    }
+    text
+}
+
+fn show(context: &Context, progress: &Progress, explain: bool, event: Event) {
     match event {
         Event::SourceRead {
             commit,
@@ -176,9 +220,34 @@ fn show(progress: &Progress, event: Event) {
             let text = format!("{from}, {}, {}", counted(files, "file"), bytes(size));
             progress.ok(&Task::new("source"), &text, Some(took));
         }
-        Event::StepStarted { step } => progress.begin(&Task::new(step), None),
-        Event::StepOutput { step, line } => progress.printed(&Task::new(step), &line),
-        Event::StepFinished { step, took } => progress.ok(&Task::new(step), "", Some(took)),
+        Event::StepStarted { step, reasons } => {
+            let task = Task::new(&step);
+            progress.begin(&task, None);
+            if explain {
+                let why = match reasons.is_empty() {
+                    true => "runs: no result is kept for what it depends on".to_owned(),
+                    false => format!("runs: {}", changes(&reasons)),
+                };
+                progress.printed(&task, &why);
+            }
+        }
+        Event::StepWaiting { step } => progress.printed(
+            &Task::new(&step),
+            "waits for another build that makes the same",
+        ),
+        Event::StepOutput { step, line } => progress.printed(&Task::new(&step), &line),
+        Event::StepFinished { step, took } => progress.ok(&Task::new(&step), "", Some(took)),
+        Event::StepCached { step, reasons } => {
+            let text = match explain && !reasons.is_empty() {
+                true => format!("cached; {}: built before", changes(&reasons)),
+                false => "cached".to_owned(),
+            };
+            progress.ok(&Task::new(&step), &text, None);
+        }
+        Event::NoSandbox { why, remedy } => context.output.warning(&format!(
+            "steps run without a sandbox: {}; {remedy}",
+            printable(&why)
+        )),
         Event::Assembled {
             files,
             bytes: size,
@@ -234,6 +303,9 @@ impl From<relstore_builder::BuildError> for CommandError {
         let code = match &error {
             E::Gates { .. } => ExitCode::GateFailed,
             E::Plan(_)
+            | E::Undeclared { .. }
+            | E::WroteElsewhere { .. }
+            | E::NoOutput { .. }
             | E::NoRepository { .. }
             | E::Ownership { .. }
             | E::NoCommit { .. }

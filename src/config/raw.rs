@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::problem::{Place, Placed, Problem};
 use super::reader::{Reader, Section};
+use super::step::RawStep;
 
 /// Every section and its keys; `NAME` stands for any environment.
 pub(crate) const KEYS: &[(&str, &[&str])] = &[
@@ -15,11 +16,15 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
             "app", "build", "gates", "shared", "writable", "store", "env",
         ],
     ),
-    ("build", &["steps", "env", "exclude"]),
+    (
+        "build",
+        &["root", "steps", "env", "auth", "sandbox", "exclude", "step"],
+    ),
+    ("build.step.NAME", super::step::KEYS),
     ("gates", &["off"]),
     ("shared", &["paths"]),
     ("writable", &["paths"]),
-    ("store", &["path"]),
+    ("store", &["path", "keep_derivations"]),
     (
         "env.NAME",
         &[
@@ -60,13 +65,18 @@ type Texts = Option<Placed<Vec<Placed<String>>>>;
 #[derive(Debug, Default)]
 pub(crate) struct RawConfig {
     pub(crate) app: Text,
+    pub(crate) root: Text,
     pub(crate) steps: Texts,
+    pub(crate) step: BTreeMap<String, RawStep>,
+    pub(crate) auth: Texts,
+    pub(crate) sandbox: Text,
     pub(crate) build_env: BTreeMap<String, Placed<String>>,
     pub(crate) exclude: Texts,
     pub(crate) gates_off: Texts,
     pub(crate) shared: Texts,
     pub(crate) writable: Texts,
     pub(crate) store_path: Text,
+    pub(crate) keep_derivations: Text,
     pub(crate) environments: BTreeMap<String, RawEnvironment>,
 }
 
@@ -131,7 +141,18 @@ impl RawConfig {
         };
         if let Some(build) = reader.section(&root, "build") {
             reader.reject_unknown(&build, keys("build"));
+            config.root = reader.string(&build, "root");
             config.steps = reader.strings(&build, "steps");
+            config.auth = reader.strings(&build, "auth");
+            config.sandbox = reader.string(&build, "sandbox");
+            if let Some(steps) = reader.section(&build, "step") {
+                for name in steps.names() {
+                    if let Some(section) = reader.section(&steps, name) {
+                        let step = RawStep::read(&mut reader, &section);
+                        config.step.insert(name.to_owned(), step);
+                    }
+                }
+            }
             config.build_env = reader.string_map(&build, "env").unwrap_or_default();
             config.exclude = reader.strings(&build, "exclude");
         }
@@ -141,6 +162,7 @@ impl RawConfig {
         if let Some(store) = reader.section(&root, "store") {
             reader.reject_unknown(&store, keys("store"));
             config.store_path = reader.string(&store, "path");
+            config.keep_derivations = reader.string(&store, "keep_derivations");
         }
         if let Some(environments) = reader.section(&root, "env") {
             for name in environments.names() {
@@ -278,14 +300,14 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_together_with_place_and_nearest_key() {
-        let text = "aap = \"x\"\n[build]\nstep = [\"composer\"]\nsteps = \"composer\"\nexclude = [1]\n\
+        let text = "aap = \"x\"\n[build]\nstps = [\"composer\"]\nsteps = \"composer\"\nexclude = [1]\n\
                     [env.prod]\nkeep = \"five\"\nhealth = [{ path = \"/up\" }, 3, {}]\n[databse]\n";
         assert_eq!(
             problems(text),
             [
                 "1:1: aap: unknown key, did you mean `app`?",
                 "9:2: databse: unknown key, known here: app, build, gates, shared, writable, store, env",
-                "3:1: build.step: unknown key, did you mean `steps`?",
+                "3:1: build.stps: unknown key, did you mean `steps`?",
                 "4:9: build.steps: must be a list of strings, not a string",
                 "5:12: build.exclude[0]: must be a string, not a whole number",
                 "7:8: env.prod.keep: must be a whole number, not a string",

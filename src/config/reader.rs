@@ -182,6 +182,31 @@ impl<'a> Reader<'a> {
         Some(self.placed(item.span(), strings))
     }
 
+    /// A list of strings, or one string for a list of one.
+    pub(crate) fn string_or_strings(
+        &mut self,
+        section: &Section<'a>,
+        name: &str,
+    ) -> Option<Placed<Vec<Placed<String>>>> {
+        if section.get(name)?.as_str().is_none() {
+            return self.strings(section, name);
+        }
+        let text = self.string(section, name)?;
+        Some(Placed {
+            place: text.place,
+            value: vec![text],
+        })
+    }
+
+    /// True or false.
+    pub(crate) fn boolean(&mut self, section: &Section<'a>, name: &str) -> Option<Placed<bool>> {
+        let item = section.get(name)?;
+        match item.as_bool() {
+            Some(value) => Some(self.placed(item.span(), value)),
+            None => self.wrong_type(section.key(name), item, "true or false"),
+        }
+    }
+
     /// A table of strings, such as environment variables.
     pub(crate) fn string_map(
         &mut self,

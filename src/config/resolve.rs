@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use relstore_builder::Preset;
 use relstore_builder::exclude::Excludes;
+use relstore_builder::{Preset, StepSettings};
 use relstore_store::import::Layout;
 use relstore_store::name::EntryPath;
 
@@ -18,6 +19,9 @@ use super::resolver::Resolver;
 use super::value;
 use super::variables::Variables;
 use super::{Build, Config};
+
+/// How long the store remembers what steps made when nobody says.
+const KEEP_DERIVATIONS: Duration = Duration::from_secs(7 * 86_400);
 
 /// Turns the file's content into a configuration. `file` is its path, to which relative paths of
 /// this machine refer. All problems come together, in the order of the file.
@@ -42,14 +46,29 @@ pub(crate) fn resolve(
     {
         general.problem(None, "app", "is missing, it names the application");
     }
+    let settings = general.steps(&raw.step);
+    let named = |text: &str| step(text, &settings);
     let build = Build {
+        root: general
+            .checked("build.root", raw.root.as_ref(), value::inner_path)
+            .unwrap_or_default(),
         steps: general
-            .list("build.steps", raw.steps.as_ref(), step)
-            .unwrap_or_else(|| vec![Preset::Composer, Preset::Vite]),
+            .list("build.steps", raw.steps.as_ref(), named)
+            .map_or_else(
+                || vec![Preset::Composer, Preset::Vite],
+                |steps| steps.into_iter().flatten().collect(),
+            ),
+        auth: general
+            .list("build.auth", raw.auth.as_ref(), value::credentials)
+            .unwrap_or_default(),
+        sandbox: general
+            .checked("build.sandbox", raw.sandbox.as_ref(), value::sandbox)
+            .unwrap_or_default(),
         env: general.environment_variables("build.env", &raw.build_env),
         exclude: general
             .list("build.exclude", raw.exclude.as_ref(), exclude)
             .unwrap_or_default(),
+        settings,
     };
     let gates_off = general
         .list("gates.off", raw.gates_off.as_ref(), gate_id)
@@ -64,6 +83,13 @@ pub(crate) fn resolve(
     let store = general
         .text("store.path", raw.store_path.as_ref())
         .map(|path| general.path(&path.value));
+    let keep_derivations = general
+        .checked(
+            "store.keep_derivations",
+            raw.keep_derivations.as_ref(),
+            value::retention,
+        )
+        .unwrap_or(KEEP_DERIVATIONS);
     problems.append(&mut general.problems);
     problems.append(&mut general.undefined);
 
@@ -97,6 +123,7 @@ pub(crate) fn resolve(
                 gates_off,
                 layout,
                 store,
+                keep_derivations,
                 environments,
             })
         }
@@ -104,20 +131,27 @@ pub(crate) fn resolve(
     }
 }
 
-/// Checks the name of a build step.
-fn step(text: &str) -> Result<Preset, String> {
-    let names = || Preset::ALL.into_iter().map(Preset::name);
-    text.parse().map_err(|_| match nearest(text, names()) {
+/// Checks the name of a build step: a preset, or (`None`) one that a section describes.
+fn step(text: &str, settings: &BTreeMap<String, StepSettings>) -> Result<Option<Preset>, String> {
+    if let Ok(preset) = text.parse() {
+        return Ok(Some(preset));
+    }
+    if settings.contains_key(text) {
+        return Ok(None);
+    }
+    let mut names: Vec<&str> = Preset::ALL.into_iter().map(Preset::name).collect();
+    names.extend(settings.keys().map(String::as_str));
+    Err(match nearest(text, names.iter().copied()) {
         Some(near) => format!("is no step, did you mean `{near}`?"),
         None => format!(
-            "is no step, the steps are: {}",
-            names().collect::<Vec<_>>().join(", ")
+            "is no step, the steps are: {}; `[build.step.{text}]` describes one of your own",
+            names.join(", ")
         ),
     })
 }
 
 /// Checks what is left out of a release.
-fn exclude(text: &str) -> Result<String, String> {
+pub(super) fn exclude(text: &str) -> Result<String, String> {
     let own = [text.to_owned()];
     match Excludes::of_release(&own) {
         Ok(_) => Ok(text.to_owned()),

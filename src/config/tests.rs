@@ -196,8 +196,10 @@ fn documentation_names_exactly_the_known_keys_and_its_example_is_valid() {
         }
     }
     assert_eq!(documented, known);
-    let (_, rest) = text.split_once("```toml\n").unwrap();
-    let (example, _) = rest.split_once("```").unwrap();
+    let blocks = text.split("```toml\n").skip(1);
+    let blocks = blocks.filter_map(|rest| Some(rest.split_once("```")?.0));
+    let example = blocks.filter(|block| block.contains("[env.prod]")).last();
+    let example = example.unwrap();
     let config = parse(example).unwrap();
     assert_eq!(config.environment("prod").unwrap().health.len(), 2);
 }

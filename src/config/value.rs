@@ -5,7 +5,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use relstore_builder::SandboxMode;
 use relstore_store::name::EntryPath;
+
+use super::variables::is_name;
 
 /// `user@host:port` as people write it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +102,40 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .checked_mul(unit_millis)
         .map(Duration::from_millis)
         .ok_or_else(wrong)
+}
+
+/// Reads how long something is kept, like `36h` or `7d`.
+pub(crate) fn retention(text: &str) -> Result<Duration, String> {
+    let days = text
+        .strip_suffix('d')
+        .and_then(|days| days.parse::<u32>().ok());
+    match days {
+        Some(days) => Ok(Duration::from_secs(u64::from(days) * 86_400)),
+        None => duration(text).map_err(|_| "must be a time like 12h, 7d or 30d".to_owned()),
+    }
+}
+
+/// Reads whether steps run in a sandbox.
+pub(crate) fn sandbox(text: &str) -> Result<SandboxMode, String> {
+    match text {
+        "required" => Ok(SandboxMode::Required),
+        "auto" => Ok(SandboxMode::Auto),
+        "off" => Ok(SandboxMode::Off),
+        _ => Err("must be \"required\", \"auto\" or \"off\"".to_owned()),
+    }
+}
+
+/// Checks where credentials of package registries come from: the name of a variable,
+/// `auth.json`, `.npmrc` or `ssh-agent`.
+pub(crate) fn credentials(text: &str) -> Result<String, String> {
+    if matches!(text, "auth.json" | ".npmrc" | "ssh-agent") || is_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "must be the name of an environment variable, or auth.json, .npmrc, ssh-agent"
+                .to_owned(),
+        )
+    }
 }
 
 /// Splits a command line into program and arguments. Quotes and `\` work as in a shell, but no

@@ -123,6 +123,17 @@ id! {
     /// Digest of one file's raw bytes.
     BlobId
 }
+impl BlobId {
+    /// The id of all that a reader gives, read in pieces.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn of_reader(reader: impl std::io::Read) -> std::io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(reader)?;
+        Ok(hasher.finalize().into())
+    }
+}
 id! {
     /// Digest of a manifest's canonical text: the name of a release.
     ReleaseId
@@ -130,6 +141,10 @@ id! {
 id! {
     /// Digest of a record's exact bytes.
     RecordId
+}
+id! {
+    /// Digest of all that the output of a build step depends on.
+    DerivationKey
 }
 id! {
     /// Digest of a bundle's bytes as stored.

@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod bundle;
 pub mod checkout;
+pub mod derivation;
 pub mod diff;
 pub mod error;
 pub mod event;
@@ -17,6 +18,7 @@ pub mod import;
 pub mod index;
 pub mod manifest;
 pub mod name;
+pub mod package;
 pub mod store;
 pub mod structure;
 

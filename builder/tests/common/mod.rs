@@ -1,16 +1,17 @@
 //! Projects, requests and programs for the builder's tests.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use relstore_builder::secret::SecretVariables;
-use relstore_builder::{BuildError, BuildRequest, Built, Event, Prepared, SourceSpec};
-use relstore_store::Store;
+use relstore_builder::conditions::Conditions;
+use relstore_builder::secret::Secrets;
+use relstore_builder::{
+    BuildError, BuildRequest, Built, Event, Prepared, SandboxMode, SourceSpec, StorePlace, Wanted,
+};
 use relstore_store::import::Layout;
 use relstore_store::name::EntryPath;
 
@@ -101,16 +102,19 @@ impl Project {
         BuildRequest {
             project: self.at(""),
             source,
-            steps: vec![],
-            env: BTreeMap::new(),
+            root: String::new(),
+            wanted: Wanted::default(),
             exclude: vec![],
             gates_off: vec![],
             layout: layout(),
+            // Their programs tell what they saw by writing beside the build.
+            sandbox: SandboxMode::Off,
+            conditions: Conditions::default(),
+            accept_packages: vec![],
             scratch: self.scratch(),
             search_path: search_path(),
             home: None,
-            network: SecretVariables::default(),
-            time_limit: Duration::from_secs(60),
+            secrets: Secrets::default(),
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         }
     }
@@ -121,17 +125,20 @@ impl Project {
 
     pub async fn prepare(&self, request: BuildRequest) -> Result<Prepared, BuildError> {
         let listen = |event| self.events.lock().unwrap().push(event);
-        relstore_builder::prepare(request, &listen).await
+        relstore_builder::prepare(request, None, &listen).await
     }
 
-    pub async fn build(&self, request: BuildRequest, store: &Store) -> Result<Built, BuildError> {
-        relstore_builder::build(request, store, &|_| {}).await
+    pub async fn build(
+        &self,
+        request: BuildRequest,
+        store: &StorePlace,
+    ) -> Result<Built, BuildError> {
+        let listen = |event| self.events.lock().unwrap().push(event);
+        relstore_builder::build(request, store, &listen).await
     }
 
-    pub async fn store(&self) -> Store {
-        Store::open_or_create(&self.root.path().join("store"))
-            .await
-            .unwrap()
+    pub fn store(&self) -> StorePlace {
+        StorePlace::new(self.root.path().join("store"))
     }
 
     /// Writes shell scripts by name into a folder and returns it, for the front of a search path.

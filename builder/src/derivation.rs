@@ -1,0 +1,115 @@
+//! What is known of a key: records of derivations, written and believed. Pure but for the store.
+//!
+//! ```json
+//! {"version":1,"key":"<key>","step":"composer","tree":"<manifest id>","sandboxed":true,
+//!  "tools":{"php":"8.2.1"},"started":"...","finished":"...","relstore":"0.1.0"}
+//! ```
+//! Failed steps leave none.
+
+use std::collections::BTreeMap;
+
+use relstore_store::Store;
+use relstore_store::id::{DerivationKey, RecordId, ReleaseId};
+use serde::{Deserialize, Serialize};
+
+use crate::error::BuildError;
+
+/// What a step made, as its builder says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Derivation {
+    /// Of this format: 1.
+    pub version: u32,
+    /// All that it depends on.
+    pub key: DerivationKey,
+    /// The step's name.
+    pub step: String,
+    /// The manifest of what it made, paths from the application's folder.
+    pub tree: ReleaseId,
+    /// Whether it ran in a sandbox.
+    pub sandboxed: bool,
+    /// Tools by name, for people.
+    pub tools: BTreeMap<String, String>,
+    /// RFC 3339.
+    pub started: String,
+    /// RFC 3339.
+    pub finished: String,
+    /// Version of relstore.
+    pub relstore: String,
+}
+
+/// A derivation that may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its record.
+    pub record: RecordId,
+    /// What it says.
+    pub derivation: Derivation,
+}
+
+impl Derivation {
+    /// The record's bytes: one JSON document with a line end.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec(self).expect("texts and numbers are JSON");
+        json.push(b'\n');
+        json
+    }
+
+    /// Reads a record of this key. `None` when it is not one, or of a later version: then the step
+    /// just runs.
+    #[must_use]
+    pub fn parse(json: &[u8], key: &DerivationKey) -> Option<Self> {
+        let derivation: Self = serde_json::from_slice(json).ok()?;
+        (derivation.version == 1 && derivation.key == *key).then_some(derivation)
+    }
+}
+
+/// Looks a key up: the newest derivation whose tree is there.
+pub(crate) async fn find(store: &Store, key: &DerivationKey) -> Result<Option<Known>, BuildError> {
+    for found in store.derivations(key).await? {
+        let Some(derivation) = Derivation::parse(&found.record.json, key) else {
+            continue;
+        };
+        if store.manifest(&derivation.tree).await.is_ok() {
+            return Ok(Some(Known {
+                record: found.record.id,
+                derivation,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn derivation() -> Derivation {
+        Derivation {
+            version: 1,
+            key: DerivationKey::of(b"key"),
+            step: "composer".to_owned(),
+            tree: ReleaseId::of(b"tree"),
+            sandboxed: true,
+            tools: BTreeMap::new(),
+            started: "2024-01-01T00:00:00Z".to_owned(),
+            finished: "2024-01-01T00:00:01Z".to_owned(),
+            relstore: "0.1.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_record_is_believed_for_its_own_key_and_version_only() {
+        let mine = derivation();
+        let json = mine.to_json();
+        assert_eq!(Derivation::parse(&json, &mine.key), Some(mine.clone()));
+        assert_eq!(Derivation::parse(&json, &DerivationKey::of(b"other")), None);
+        let later = Derivation {
+            version: 2,
+            ..mine.clone()
+        };
+        assert_eq!(Derivation::parse(&later.to_json(), &mine.key), None);
+        assert_eq!(Derivation::parse(b"{", &mine.key), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! What build steps made, by the key of all that they depend on.
+//!
+//! ```text
+//! derivations/<key>/<record>.json      who made which tree for this key; many values are possible
+//! manifests/<tree>                     the tree, like that of a release
+//! ```
+//! A derivation is a record: exact bytes, named by their BLAKE3, never replaced. It is written
+//! after the tree's blobs and manifest. Which one to believe is the builder's business.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::backend::Content;
+use crate::error::StoreError;
+use crate::id::{DerivationKey, RecordId};
+use crate::store::{Record, Store};
+
+const PREFIX: &str = "derivations/";
+
+/// A derivation's record and its age.
+#[derive(Debug, Clone)]
+pub struct Derivation {
+    /// The record.
+    pub record: Record,
+    /// When the store got it, by the store's clock.
+    pub stored: SystemTime,
+}
+
+impl Store {
+    /// Adds what is said about a key, after the tree that it names is in.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub async fn put_derivation(
+        &self,
+        key: &DerivationKey,
+        json: &[u8],
+    ) -> Result<RecordId, StoreError> {
+        let id = RecordId::of(json);
+        let name = format!("{PREFIX}{key}/{id}.json");
+        let content = Content::Bytes(Bytes::copy_from_slice(json));
+        self.backend.put(&name, content).await?;
+        Ok(id)
+    }
+
+    /// All derivations of a key, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when one does not hash to its name.
+    pub async fn derivations(&self, key: &DerivationKey) -> Result<Vec<Derivation>, StoreError> {
+        let prefix = format!("{PREFIX}{key}/");
+        let mut objects = self.backend.list(&prefix).await?;
+        objects.sort_by(|a, b| (b.modified, &b.name).cmp(&(a.modified, &a.name)));
+        let mut derivations = Vec::new();
+        for object in objects {
+            let stem = object
+                .name
+                .strip_prefix(&prefix)
+                .and_then(|name| name.strip_suffix(".json"));
+            let Some(id) = stem.and_then(|stem| stem.parse::<RecordId>().ok()) else {
+                continue;
+            };
+            let Some(json) = self.backend.get(&object.name).await? else {
+                continue;
+            };
+            if RecordId::of(&json) != id {
+                return Err(StoreError::Damaged {
+                    name: object.name,
+                    what: "it does not match its id".into(),
+                });
+            }
+            derivations.push(Derivation {
+                record: Record { id, json },
+                stored: object.modified,
+            });
+        }
+        Ok(derivations)
+    }
+
+    /// Forgets derivations older than `keep`, counted back from the newest one: times of the same
+    /// store are compared with each other, never with a local clock. Returns how many went. Trees
+    /// that nothing else refers to stay until garbage is collected.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub async fn forget_derivations(&self, keep: Duration) -> Result<usize, StoreError> {
+        let objects = self.backend.list(PREFIX).await?;
+        let Some(newest) = objects.iter().map(|object| object.modified).max() else {
+            return Ok(0);
+        };
+        let mut gone = 0;
+        for object in objects {
+            let age = newest.duration_since(object.modified).unwrap_or_default();
+            if age > keep {
+                self.backend.delete(&object.name).await?;
+                gone += 1;
+            }
+        }
+        Ok(gone)
+    }
+}
