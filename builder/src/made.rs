@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use relstore_store::Store;
-use relstore_store::id::{DerivationKey, RecordId, ReleaseId};
+use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::manifest::Manifest;
 use tokio::sync::OnceCell;
 
@@ -29,7 +29,6 @@ pub enum How {
 #[derive(Debug)]
 pub(crate) struct Made {
     pub(crate) step: String,
-    pub(crate) key: DerivationKey,
     /// What they are, paths from the application's folder.
     pub(crate) tree: ReleaseId,
     pub(crate) manifest: Manifest,
@@ -41,10 +40,9 @@ pub(crate) struct Made {
 
 impl Made {
     /// Outputs that lie at their place already.
-    pub(crate) fn ran(step: &str, key: DerivationKey, manifest: Manifest, place: PathBuf) -> Self {
+    pub(crate) fn ran(step: &str, manifest: Manifest, place: PathBuf) -> Self {
         Self {
             step: step.to_owned(),
-            key,
             tree: manifest.id(),
             manifest,
             how: How::Ran,
@@ -54,16 +52,9 @@ impl Made {
     }
 
     /// Outputs that a store holds.
-    pub(crate) fn cached(
-        step: &str,
-        key: DerivationKey,
-        manifest: Manifest,
-        place: PathBuf,
-        how: How,
-    ) -> Self {
+    pub(crate) fn cached(step: &str, manifest: Manifest, place: PathBuf, how: How) -> Self {
         Self {
             step: step.to_owned(),
-            key,
             tree: manifest.id(),
             manifest,
             how,

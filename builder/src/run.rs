@@ -195,7 +195,7 @@ impl Runner<'_> {
         });
         self.run_step(step, inputs, needed, text, &place).await?;
         let manifest = self.keep(step, text, &place, started).await?;
-        Ok(Made::ran(&step.name, key, manifest, place))
+        Ok(Made::ran(&step.name, manifest, place))
     }
 
     /// The store, when there is one to look into.
@@ -225,7 +225,6 @@ impl Runner<'_> {
         };
         Ok(Some(Made::cached(
             &step.name,
-            *key,
             manifest,
             place.to_owned(),
             how,
