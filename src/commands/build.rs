@@ -9,8 +9,8 @@ use relstore_builder::{
     BuildRequest, Built, Event, GateResult, How, SourceSpec, StepResult, StorePlace, Verdict,
     Wanted, prepare,
 };
-use relstore_store::Store;
 use relstore_store::event::Event as StoreEvent;
+use relstore_store::{Store, StoreError};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -257,7 +257,7 @@ fn show(context: &Context, progress: &Progress, explain: bool, event: Event) {
             progress.ok(&Task::new("assemble"), &text, Some(took));
         }
         Event::Gates { results, took } => show_gates(progress, &results, took),
-        Event::Import(event) => show_import(progress, event),
+        Event::Import(event) => show_import(progress, &event),
     }
 }
 
@@ -283,16 +283,12 @@ fn show_gates(progress: &Progress, results: &[GateResult], took: Duration) {
     }
 }
 
-fn show_import(progress: &Progress, event: StoreEvent) {
-    let (hash, pack) = (Task::new("hash"), Task::new("pack"));
+/// One moving line for the whole import.
+pub(crate) fn show_import(progress: &Progress, event: &StoreEvent) {
+    let task = Task::new("store");
     match event {
-        StoreEvent::Scanned { bytes, .. } => progress.begin(&hash, Some(bytes)),
-        StoreEvent::Hashed(bytes) => progress.advance_by(&hash, bytes),
-        StoreEvent::Packing { bytes, .. } => {
-            progress.end(&hash);
-            progress.begin(&pack, Some(bytes));
-        }
-        StoreEvent::Packed(bytes) => progress.advance_by(&pack, bytes),
+        StoreEvent::Scanned { bytes, .. } => progress.begin(&task, Some(*bytes)),
+        StoreEvent::Imported(bytes) => progress.advance_by(&task, *bytes),
     }
 }
 
@@ -311,7 +307,8 @@ impl From<relstore_builder::BuildError> for CommandError {
             | E::NoCommit { .. }
             | E::NoPrefix { .. }
             | E::NoObject { .. }
-            | E::Refused { .. } => ExitCode::BadInput,
+            | E::Refused { .. }
+            | E::Store(StoreError::Tree { .. }) => ExitCode::BadInput,
             _ => ExitCode::Failure,
         };
         let mut command_error = Self::of(code, &error);

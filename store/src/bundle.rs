@@ -12,7 +12,7 @@
 pub mod layout;
 pub mod reader;
 pub mod toc;
-pub mod writer;
+pub(crate) mod writer;
 
 /// Magic number of the skippable frame that holds the table.
 pub const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;

@@ -117,7 +117,23 @@ pub enum TreeError {
     /// Entries that contradict each other.
     #[error("the entries contradict each other")]
     Entries(#[source] ManifestError),
-    /// A file changed while it was read.
+    /// A link that leads to itself, or through more links than the system follows.
+    #[error("`{path}` is a link that leads back to itself")]
+    LinkLoop {
+        /// The link.
+        path: EntryPath,
+    },
+    /// A file or folder that could not be read.
+    #[error("cannot {what} `{path}`")]
+    Read {
+        /// The attempt: `read`, `list`, ...
+        what: &'static str,
+        /// Relative path, escaped; empty for the folder itself.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file changed while it was read: a mixture of two states is no release.
     #[error("`{path}` changed while it was read")]
     Changed {
         /// The file.
@@ -138,6 +154,7 @@ impl StoreError {
             ),
             Self::NoBlob { .. } => Some("build the release again: the same commit gives the same release".into()),
             Self::NoRelease { .. } => Some("`relstore list` shows what is there".into()),
+            Self::Tree { source, .. } => source.hint(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on this disk; the store is as it was before".into())
             }
@@ -151,6 +168,21 @@ impl StoreError {
             }
             _ => None,
         }
+    }
+}
+
+impl TreeError {
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Changed { .. } => "nothing was stored; run it again when nobody writes there",
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "make it readable for the user that runs this, or leave it out"
+            }
+            Self::LinkLoop { .. } => "no program can open it; remove it or let it lead to a file",
+            Self::Special { .. } => "a release has files, folders and links only; remove it",
+            _ => return None,
+        };
+        Some(text.to_owned())
     }
 }
 

@@ -10,17 +10,9 @@ pub enum Event {
         /// Their bytes.
         bytes: u64,
     },
-    /// So many more bytes are hashed.
-    Hashed(u64),
-    /// All is hashed; this much is new and will be packed.
-    Packing {
-        /// Blobs the store lacks.
-        blobs: u64,
-        /// Their bytes.
-        bytes: u64,
-    },
-    /// So many more raw bytes are packed.
-    Packed(u64),
+    /// So many more bytes are read, hashed and, where the store lacked them, on their way into a
+    /// bundle.
+    Imported(u64),
 }
 
 /// Who listens.

@@ -1,24 +1,32 @@
-//! A folder becomes a manifest and blobs. Reading, hashing and compressing use all cores; the
-//! async side only sees the finished bundle.
+//! A folder becomes a manifest and blobs. Walking, reading, hashing and compressing use all cores
+//! and overlap; the async side only sees the finished bundle.
+//!
+//! ```text
+//! scan -> sort -> read and hash -> new? -> frame -> compress -> write
+//!                 \_ all cores _/           \___ all cores ___/
+//! ```
+//! Each file is opened and read once, in the order in which it would lie in a bundle; only one that
+//! is longer than [`UNCUT`](crate::bundle::layout::UNCUT) is read a second time. What is read and not yet written is
+//! bounded, so memory depends on the number of files, not on their bytes.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use rayon::prelude::*;
 
 use crate::backend::Content;
-use crate::bundle::writer::{self, Source};
-use crate::error::{IoContext, StoreError, TreeError};
+use crate::bundle::writer::{Writer, Written};
+use crate::error::{StoreError, TreeError};
 use crate::event::{Event, Listener};
+use crate::file::{self, Bytes, ReadFile};
 use crate::id::{BlobId, ReleaseId};
 use crate::index::Index;
-use crate::manifest::{Entry, Kind, Manifest};
-use crate::name::{EntryPath, LinkTarget};
+use crate::link_loop;
+use crate::manifest::{Entry, Kind, MAX_MANIFEST, Manifest, ManifestError};
+use crate::name::EntryPath;
+use crate::scan::Found;
+pub use crate::scan::{Scan, scan};
 use crate::store::Store;
 
 /// What a host lays out beside the files: paths that are shared between releases or written.
@@ -68,16 +76,35 @@ impl Store {
         tree: &ReleaseTree,
         events: Listener<'_>,
     ) -> Result<Imported, StoreError> {
+        let walked = tree.clone();
+        let scan = tokio::task::spawn_blocking(move || scan(&walked, &|_, _| true))
+            .await
+            .map_err(|_| StoreError::Interrupted)??;
+        self.import_scan(tree, scan, events).await
+    }
+
+    /// As [`Store::import`], of a folder that was walked before with [`scan`](scan()) and the same
+    /// tree. A file that changed since is an error.
+    ///
+    /// # Errors
+    /// As [`Store::import`].
+    pub async fn import_scan(
+        &self,
+        tree: &ReleaseTree,
+        scan: Scan,
+        events: Listener<'_>,
+    ) -> Result<Imported, StoreError> {
         let index = self.index().await?;
         let spool = self.backend.spool();
         crate::fs::create_dirs(&spool)?;
-        let (tree, events) = (tree.clone(), events);
+        let tree = tree.clone();
         // `block_in_place` would need a multi-threaded runtime; a scoped channel of events lets
-        // the CPU work own its data and still report to a borrowed listener.
+        // the CPU work own its data and still report to a borrowed listener. It is closed when
+        // nobody waits for the import any more.
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
         let work = tokio::task::spawn_blocking(move || {
-            prepare(&tree, &index, &spool, &|event| {
-                let _ = sender.send(event);
+            prepare(&tree, scan, &index, &spool, &|event| {
+                sender.send(event).is_ok()
             })
         });
         while let Some(event) = receiver.recv().await {
@@ -103,9 +130,8 @@ impl Store {
         }
         // Blobs that were there already count once their bundle's name is durable, too.
         self.backend.settle("bundles").await?;
-        let text = prepared.manifest.to_text();
-        let release = ReleaseId::of(&text);
-        self.put_manifest(&release, &text).await?;
+        let release = ReleaseId::of(&prepared.text);
+        self.put_manifest(&release, &prepared.text).await?;
         Ok(Imported {
             release,
             manifest: prepared.manifest,
@@ -116,78 +142,188 @@ impl Store {
     }
 }
 
+/// What the CPU's part of an import leaves to be stored.
 struct Prepared {
     manifest: Manifest,
-    bundle: Option<writer::Written>,
+    text: Vec<u8>,
+    bundle: Option<Written>,
     new_blobs: u64,
     new_bytes: u64,
 }
 
+/// Files whose reading is one piece of work: about this many bytes or files.
+const CHUNK_BYTES: u64 = 1 << 20;
+const CHUNK_FILES: usize = 128;
+
+/// Gets news; answers whether anybody still waits for the result.
+type Told<'a> = &'a dyn Fn(Event) -> bool;
+
 fn prepare(
     tree: &ReleaseTree,
-    index: &Arc<Index>,
+    mut scan: Scan,
+    index: &Index,
     spool: &Path,
-    events: &(dyn Fn(Event) + Sync),
+    told: Told<'_>,
 ) -> Result<Prepared, StoreError> {
-    let manifest = manifest_of(tree, events)?;
-    let mut seen = HashSet::new();
-    let mut sources: Vec<Source> = manifest
-        .entries()
-        .iter()
-        .filter_map(|entry| {
-            let (blob, length) = entry.kind.content()?;
-            let new = !index.contains(&blob) && seen.insert(blob);
-            new.then(|| Source {
-                blob,
-                length,
-                path: entry.path.clone(),
-            })
-        })
-        .collect();
-    writer::sort_for_compression(&mut sources);
-    let new_blobs = sources.len() as u64;
-    let new_bytes = sources.iter().map(|source| source.length).sum();
-    events(Event::Packing {
-        blobs: new_blobs,
-        bytes: new_bytes,
+    refuse_loops(tree, &scan)?;
+    told(Event::Scanned {
+        files: scan.files.len() as u64,
+        bytes: scan.bytes(),
     });
-    let bundle = if sources.is_empty() {
-        None
-    } else {
-        Some(writer::write(&tree.root, &sources, spool, &|bytes| {
-            events(Event::Packed(bytes));
-        })?)
+    let files = std::mem::take(&mut scan.files);
+    let mut packing = Packing {
+        index,
+        spool,
+        told,
+        writer: None,
+        seen: HashSet::new(),
+        entries: Vec::with_capacity(files.len() + scan.entries.len()),
+        new_bytes: 0,
     };
+    let bundle = rayon::in_place_scope(|scope| packing.run(scope, &tree.root, files))?;
+    scan.entries.append(&mut packing.entries);
+    let manifest = complete(tree, scan.entries)?;
+    let text = manifest.to_text();
+    if text.len() as u64 > MAX_MANIFEST {
+        return Err(refuse(tree, TreeError::Entries(ManifestError::TooLarge)));
+    }
     Ok(Prepared {
         manifest,
+        text,
         bundle,
-        new_blobs,
-        new_bytes,
+        new_blobs: packing.seen.len() as u64,
+        new_bytes: packing.new_bytes,
     })
+}
+
+struct Packing<'a> {
+    index: &'a Index,
+    spool: &'a Path,
+    told: Told<'a>,
+    /// Made for the first new blob.
+    writer: Option<Writer<'a>>,
+    /// New blobs.
+    seen: HashSet<BlobId>,
+    entries: Vec<Entry>,
+    new_bytes: u64,
+}
+
+impl<'a> Packing<'a> {
+    /// Reads the files and packs what is new. Not on a thread of the pool, which it waits for.
+    fn run<'s>(
+        &mut self,
+        scope: &rayon::Scope<'s>,
+        root: &'s Path,
+        files: Vec<Found>,
+    ) -> Result<Option<Written>, StoreError> {
+        let mut chunks = chunks(files).into_iter();
+        let mut reading: VecDeque<Receiver<Vec<Result<ReadFile, StoreError>>>> = VecDeque::new();
+        loop {
+            while reading.len() <= 2 * rayon::current_num_threads()
+                && let Some(chunk) = chunks.next()
+            {
+                let (sender, receiver) = sync_channel(1);
+                scope.spawn(move |_| {
+                    let read = chunk.iter().map(|found| file::read(root, found));
+                    // Nobody waits any more when the import has failed elsewhere.
+                    let _ = sender.send(read.collect());
+                });
+                reading.push_back(receiver);
+            }
+            let Some(next) = reading.pop_front() else {
+                break;
+            };
+            // The task is gone without an answer: its thread panicked.
+            for read in next.recv().map_err(|_| StoreError::Interrupted)? {
+                self.take(scope, read?)?;
+            }
+        }
+        let writer = self.writer.take();
+        writer.map(|writer| writer.finish(scope)).transpose()
+    }
+
+    fn take(&mut self, scope: &rayon::Scope<'_>, read: ReadFile) -> Result<(), StoreError> {
+        let (blob, size) = (read.blob, read.size);
+        self.entries
+            .push(entry(read.path, read.executable, size, blob));
+        if self.index.contains(&blob) || !self.seen.insert(blob) {
+            return self.tell(size);
+        }
+        self.new_bytes += size;
+        let is_long = matches!(read.bytes, Bytes::Long(_));
+        let told = self.told;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(Writer::create(self.spool, told)?),
+        };
+        writer.add(scope, blob, size, read.bytes)?;
+        // Of a long one the writer tells every part.
+        if is_long { Ok(()) } else { self.tell(size) }
+    }
+
+    fn tell(&self, bytes: u64) -> Result<(), StoreError> {
+        match (self.told)(Event::Imported(bytes)) {
+            true => Ok(()),
+            false => Err(StoreError::Interrupted),
+        }
+    }
+}
+
+/// Groups files that are read together, in the order in which their blobs lie in a bundle: similar
+/// files side by side compress best, so by extension, then path.
+fn chunks(mut files: Vec<Found>) -> Vec<Vec<Found>> {
+    files.par_sort_unstable_by(|a, b| {
+        (a.path.extension(), &a.path).cmp(&(b.path.extension(), &b.path))
+    });
+    let mut chunks = Vec::new();
+    let (mut chunk, mut bytes) = (Vec::new(), 0);
+    for found in files {
+        bytes += found.size();
+        chunk.push(found);
+        if bytes >= CHUNK_BYTES || chunk.len() >= CHUNK_FILES {
+            chunks.push(std::mem::take(&mut chunk));
+            bytes = 0;
+        }
+    }
+    chunks.push(chunk);
+    chunks
 }
 
 /// Walks and hashes a tree.
 ///
 /// # Errors
-/// [`StoreError::Tree`] and [`StoreError::Io`].
+/// [`StoreError::Tree`].
 pub fn manifest_of(
     tree: &ReleaseTree,
     events: &(dyn Fn(Event) + Sync),
 ) -> Result<Manifest, StoreError> {
-    let refuse = |source| StoreError::Tree {
-        path: tree.root.clone(),
-        source,
-    };
-    let (mut entries, files) = walk(tree)?;
+    let mut scan = scan(tree, &|_, _| true)?;
+    refuse_loops(tree, &scan)?;
     events(Event::Scanned {
-        files: files.len() as u64,
-        bytes: files.iter().map(|file| file.size).sum(),
+        files: scan.files.len() as u64,
+        bytes: scan.bytes(),
     });
-    let hashed: Vec<Entry> = files
-        .into_par_iter()
-        .map(|file| hash(tree, file, events))
-        .collect::<Result<_, _>>()?;
-    entries.extend(hashed);
+    let hash = |found: &Found| {
+        let read = file::read(&tree.root, found)?;
+        events(Event::Imported(read.size));
+        Ok(entry(read.path, read.executable, read.size, read.blob))
+    };
+    let files: Vec<Entry> = scan.files.par_iter().map(hash).collect::<Result<_, _>>()?;
+    scan.entries.extend(files);
+    complete(tree, scan.entries)
+}
+
+fn entry(path: EntryPath, executable: bool, size: u64, blob: BlobId) -> Entry {
+    let kind = if executable {
+        Kind::Executable { size, blob }
+    } else {
+        Kind::File { size, blob }
+    };
+    Entry { path, kind }
+}
+
+/// Adds what hosts lay out.
+fn complete(tree: &ReleaseTree, mut entries: Vec<Entry>) -> Result<Manifest, StoreError> {
     let layout = &tree.layout;
     for (paths, kind) in [
         (&layout.shared_files, Kind::SharedFile),
@@ -199,152 +335,22 @@ pub fn manifest_of(
             kind: kind.clone(),
         }));
     }
-    Manifest::from_entries(entries).map_err(|error| refuse(TreeError::Entries(error)))
+    Manifest::from_entries(entries).map_err(|error| refuse(tree, TreeError::Entries(error)))
 }
 
-struct Found {
-    path: EntryPath,
-    size: u64,
-    executable: bool,
+fn refuse_loops(tree: &ReleaseTree, scan: &Scan) -> Result<(), StoreError> {
+    match link_loop::find(&scan.entries) {
+        Some(path) => Err(refuse(tree, TreeError::LinkLoop { path: path.clone() })),
+        None => Ok(()),
+    }
 }
 
-/// Lists links, empty folders and files; folders of the layout are left to the layout.
-fn walk(tree: &ReleaseTree) -> Result<(Vec<Entry>, Vec<Found>), StoreError> {
-    let refuse = |source| StoreError::Tree {
+fn refuse(tree: &ReleaseTree, source: TreeError) -> StoreError {
+    StoreError::Tree {
         path: tree.root.clone(),
         source,
-    };
-    let laid_out: HashSet<&EntryPath> = tree
-        .layout
-        .shared_dirs
-        .iter()
-        .chain(&tree.layout.writable_dirs)
-        .collect();
-    let mut entries = Vec::new();
-    let mut files = Vec::new();
-    for found in walkdir::WalkDir::new(&tree.root)
-        .min_depth(1)
-        .sort_by_file_name()
-    {
-        let found = found.map_err(|error| {
-            let path = error.path().unwrap_or(&tree.root).to_owned();
-            StoreError::Io {
-                what: "read",
-                path,
-                source: error.into(),
-            }
-        })?;
-        let relative = found
-            .path()
-            .strip_prefix(&tree.root)
-            .expect("the walk stays below its root");
-        let raw = relative.as_os_str().as_bytes();
-        let path = EntryPath::new(raw).map_err(|source| {
-            refuse(TreeError::Name {
-                path: crate::name::escape(raw),
-                source,
-            })
-        })?;
-        let kind = found.file_type();
-        let writable = tree
-            .layout
-            .writable_dirs
-            .iter()
-            .find(|folder| path.is_below(folder));
-        if let Some(folder) = writable
-            && !laid_out.contains(&path)
-        {
-            // Folders on the way to a shared path inside are fine, anything else would be lost.
-            if kind.is_dir() && laid_out.iter().any(|inner| inner.is_below(&path)) {
-                continue;
-            }
-            return Err(refuse(TreeError::InWritable {
-                path,
-                folder: folder.clone(),
-            }));
-        }
-        if kind.is_symlink() {
-            let target = std::fs::read_link(found.path()).at("read link", found.path())?;
-            let target =
-                LinkTarget::new(target.as_os_str().as_bytes(), &path).map_err(|source| {
-                    refuse(TreeError::Name {
-                        path: path.to_string(),
-                        source,
-                    })
-                })?;
-            entries.push(Entry {
-                path,
-                kind: Kind::Link { target },
-            });
-        } else if kind.is_dir() {
-            let empty = std::fs::read_dir(found.path())
-                .at("list", found.path())?
-                .next()
-                .is_none();
-            let inner = laid_out
-                .iter()
-                .chain(tree.layout.shared_files.iter().collect::<Vec<_>>().iter())
-                .any(|inner| inner.is_below(&path));
-            if empty && !inner && !laid_out.contains(&path) {
-                entries.push(Entry {
-                    path,
-                    kind: Kind::EmptyDir,
-                });
-            }
-        } else if kind.is_file() {
-            let meta = found
-                .metadata()
-                .map_err(std::io::Error::from)
-                .at("look at", found.path())?;
-            let executable = meta.permissions().mode() & 0o100 != 0;
-            files.push(Found {
-                path,
-                size: meta.len(),
-                executable,
-            });
-        } else {
-            return Err(refuse(TreeError::Special {
-                path: path.to_string(),
-            }));
-        }
     }
-    Ok((entries, files))
 }
 
-fn hash(
-    tree: &ReleaseTree,
-    found: Found,
-    events: &(dyn Fn(Event) + Sync),
-) -> Result<Entry, StoreError> {
-    let path = tree.root.join(found.path.as_path());
-    let mut file = File::open(&path).at("read", &path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = [0; 64 << 10];
-    let mut size = 0u64;
-    loop {
-        let count = file.read(&mut buffer).at("read", &path)?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&buffer[..count]);
-        size += count as u64;
-    }
-    if size != found.size {
-        let source = TreeError::Changed { path: found.path };
-        return Err(StoreError::Tree {
-            path: tree.root.clone(),
-            source,
-        });
-    }
-    events(Event::Hashed(size));
-    let blob = BlobId::from(hasher.finalize());
-    let kind = if found.executable {
-        Kind::Executable { size, blob }
-    } else {
-        Kind::File { size, blob }
-    };
-    Ok(Entry {
-        path: found.path,
-        kind,
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures::Stream;
 
 use crate::backend::{Backend, Content, Object};
 use crate::bundle::reader;
@@ -123,12 +124,39 @@ impl Index {
         let (name, toc) = &self.bundles[read.bundle as usize];
         reader::read_slots(backend, name, toc, read.frames.clone(), &read.slots).await
     }
+
+    /// The only blob of a read, part by part in order. Nothing but the frames is checked: whoever
+    /// has all parts compares their digest.
+    pub(crate) fn read_parts<'a>(
+        &'a self,
+        backend: &'a dyn Backend,
+        read: &Read,
+    ) -> (BlobId, impl Stream<Item = Result<Bytes, StoreError>> + 'a) {
+        let (name, toc) = &self.bundles[read.bundle as usize];
+        let slot = read.slots[0];
+        (slot.blob, reader::read_parts(backend, name, toc, slot))
+    }
+
+    /// The error for a blob that does not match its id.
+    pub(crate) fn damaged(&self, read: &Read, blob: &BlobId) -> StoreError {
+        StoreError::Damaged {
+            name: self.bundles[read.bundle as usize].0.clone(),
+            what: format!("blob {blob} does not match its id"),
+        }
+    }
 }
 
-/// One read: the blobs wanted that lie in the same frames of a bundle.
+/// One read: the blobs wanted that lie in the same frames of a bundle. Never without a blob.
 #[derive(Debug)]
 pub(crate) struct Read {
     bundle: u32,
     frames: Range<usize>,
     slots: Vec<Slot>,
+}
+
+impl Read {
+    /// How many frames have to be read.
+    pub(crate) fn frames(&self) -> usize {
+        self.frames.len()
+    }
 }

@@ -12,13 +12,16 @@ pub mod derivation;
 pub mod diff;
 pub mod error;
 pub mod event;
+mod file;
 pub mod fs;
 pub mod id;
 pub mod import;
 pub mod index;
+mod link_loop;
 pub mod manifest;
 pub mod name;
 pub mod package;
+pub mod scan;
 pub mod store;
 pub mod structure;
 

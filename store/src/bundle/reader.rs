@@ -4,12 +4,16 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt};
 
 use super::toc::{Frame, Slot, Toc};
 use super::{FOOTER, FOOTER_MAGIC, SKIPPABLE_MAGIC};
 use crate::backend::Backend;
 use crate::error::StoreError;
 use crate::id::BlobId;
+
+/// How many frames of a long blob are read ahead.
+const PARTS_AHEAD: usize = 4;
 
 /// Reads the table of contents from a bundle's end, given the bundle's length in bytes.
 ///
@@ -75,6 +79,7 @@ pub async fn read_slots(
         name: name.to_owned(),
         what,
     };
+    let first_index = frames.start as u64;
     let frames = toc.frames().get(frames).unwrap_or_default().to_vec();
     let (Some(first), Some(last)) = (frames.first().copied(), frames.last().copied()) else {
         return Err(damaged("a blob lies in no frame".into()));
@@ -82,17 +87,64 @@ pub async fn read_slots(
     let length = last.offset + u64::from(last.stored) - first.offset;
     let stored = backend.get_range(name, first.offset, length).await?;
     let stored = stored.ok_or_else(|| damaged("it is gone".into()))?;
-    let starts: u64 = toc
-        .frames()
-        .iter()
-        .take_while(|frame| frame.offset < first.offset)
-        .count() as u64;
     let slots = slots.to_vec();
     let owned = name.to_owned();
-    let work = move || cut(&owned, &stored, &frames, starts, &slots);
+    let work = move || cut(&owned, &stored, &frames, first_index, &slots);
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| StoreError::Interrupted)?
+}
+
+/// Reads a blob that runs through many frames, one frame after the other; a few are read ahead.
+/// The parts are not checked against the blob's id.
+pub(crate) fn read_parts<'a>(
+    backend: &'a dyn Backend,
+    name: &'a str,
+    toc: &'a Toc,
+    slot: Slot,
+) -> impl Stream<Item = Result<Bytes, StoreError>> + 'a {
+    let mut from = slot.offset as usize;
+    let mut left = slot.length;
+    let parts = toc.frames_of(&slot).map(move |at| {
+        let frame = toc.frames()[at];
+        let length = left.min((frame.raw as usize).saturating_sub(from) as u64);
+        let range = from..from + length as usize;
+        (from, left) = (0, left - length);
+        read_part(backend, name, frame, range)
+    });
+    futures::stream::iter(parts).buffered(PARTS_AHEAD)
+}
+
+async fn read_part(
+    backend: &dyn Backend,
+    name: &str,
+    frame: Frame,
+    range: Range<usize>,
+) -> Result<Bytes, StoreError> {
+    let stored = backend
+        .get_range(name, frame.offset, u64::from(frame.stored))
+        .await?;
+    let owned = name.to_owned();
+    let work = move || decode(&owned, &stored.unwrap_or_default(), &frame);
+    let raw = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| StoreError::Interrupted)??;
+    Ok(Bytes::from(raw).slice(range))
+}
+
+/// The raw bytes of a frame, as many as the table says.
+fn decode(name: &str, stored: &[u8], frame: &Frame) -> Result<Vec<u8>, StoreError> {
+    let damaged = |what: String| StoreError::Damaged {
+        name: name.to_owned(),
+        what: format!("the frame at {} {what}", frame.offset),
+    };
+    let decoded = zstd::bulk::decompress(stored, frame.raw as usize)
+        .map_err(|error| damaged(format!("does not decode: {error}")))?;
+    if decoded.len() == frame.raw as usize {
+        Ok(decoded)
+    } else {
+        Err(damaged("has another length than its table says".into()))
+    }
 }
 
 fn cut(
@@ -116,18 +168,7 @@ fn cut(
         let bytes = stored.get(from..from.saturating_add(frame.stored as usize));
         let bytes = bytes
             .ok_or_else(|| damaged(format!("it ends within the frame at {}", frame.offset)))?;
-        let decoded = zstd::bulk::decompress(bytes, frame.raw as usize).map_err(|error| {
-            damaged(format!(
-                "the frame at {} does not decode: {error}",
-                frame.offset
-            ))
-        })?;
-        if decoded.len() != frame.raw as usize {
-            return Err(damaged(format!(
-                "the frame at {} has another length than its table says",
-                frame.offset
-            )));
-        }
+        let decoded = decode(name, bytes, frame)?;
         raw.extend_from_slice(&decoded);
     }
     let raw = Bytes::from(raw);

@@ -1,133 +1,280 @@
-//! Writes a bundle: reads, hashes and compresses frames on all cores, writes them in order.
+//! Writes a bundle while its blobs arrive: frames are put together and compressed on all cores,
+//! and written in order. A few frames are in memory at a time, however much there is to pack.
 
-use std::fs::File;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rayon::prelude::*;
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::CParameter;
 
-use super::layout::{Segment, lay_out};
+use super::layout::{Layout, Segment};
 use super::toc::{Frame, Toc};
 use super::{FOOTER_MAGIC, SKIPPABLE_MAGIC};
-use crate::error::{IoContext, StoreError, TreeError};
+use crate::error::{IoContext, StoreError};
+use crate::event::Event;
+use crate::file::{Bytes, LongFile};
 use crate::fs;
 use crate::id::{BlobId, BundleHash};
-use crate::name::EntryPath;
 
 /// Level of the frames: the fastest one that groups small files well; see `docs/format.md`.
 const LEVEL: i32 = 3;
 
-/// A blob to pack and the file that has its bytes.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// Its id, already computed.
-    pub blob: BlobId,
-    /// Its length in bytes.
-    pub length: u64,
-    /// The file, relative to the tree.
-    pub path: EntryPath,
-}
-
 /// A bundle that is written but has no name yet.
 #[derive(Debug)]
-pub struct Written {
+pub(crate) struct Written {
     /// The bytes.
-    pub file: tempfile::NamedTempFile,
+    pub(crate) file: tempfile::NamedTempFile,
     /// BLAKE3 of the bytes.
-    pub hash: BundleHash,
+    pub(crate) hash: BundleHash,
     /// The table of contents, also the object `index/...`.
-    pub toc: Toc,
+    pub(crate) toc: Toc,
     /// Length in bytes.
-    pub stored_bytes: u64,
+    pub(crate) stored_bytes: u64,
 }
 
-/// Similar files side by side compress best: by extension, then path.
-pub fn sort_for_compression(sources: &mut [Source]) {
-    sources.sort_by(|a, b| (a.path.extension(), &a.path).cmp(&(b.path.extension(), &b.path)));
+/// The bundle so far.
+pub(crate) struct Writer<'a> {
+    told: &'a dyn Fn(Event) -> bool,
+    file: tempfile::NamedTempFile,
+    name: PathBuf,
+    layout: Layout,
+    /// Blobs of which something is not in a closed frame yet, by their number.
+    open: HashMap<usize, (BlobId, Bytes)>,
+    packing: VecDeque<Receiver<Result<Packed, StoreError>>>,
+    compressors: Compressors,
+    hasher: blake3::Hasher,
+    frames: Vec<Frame>,
+    offset: u64,
+    /// Of the long blob whose parts come in now.
+    digest: blake3::Hasher,
 }
 
-/// A frame's compressed bytes, and the content parts of blobs that run through several frames
-/// (index, bytes, last): their digest can only be checked in order.
+/// A run of raw bytes with what is needed to make them.
+enum Piece {
+    Header { blob: BlobId, length: u64 },
+    Held(Vec<u8>),
+    Part(Part),
+    Zeros(u32),
+}
+
+/// A part of a long blob.
+struct Part {
+    blob: BlobId,
+    file: LongFile,
+    offset: u64,
+    length: u32,
+    last: bool,
+}
+
+/// A compressed frame. With parts of long blobs in it, the raw bytes as well, and where in them
+/// each part lies: the digest of such a blob can only be computed in order.
 struct Packed {
     stored: Vec<u8>,
-    raw: u32,
-    parts: Vec<(usize, Vec<u8>, bool)>,
+    raw: Vec<u8>,
+    raw_length: u32,
+    parts: Vec<(Range<usize>, Part)>,
 }
 
-/// Packs the sources, in the given order, into a temp file in `spool`. Every byte is hashed
-/// again as it is read, so a file that changed since it was hashed is found.
-///
-/// # Errors
-/// [`StoreError::Io`]; [`StoreError::Tree`] when a file changed.
-pub fn write(
-    root: &Path,
-    sources: &[Source],
-    spool: &Path,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<Written, StoreError> {
-    let blobs: Vec<_> = sources
-        .iter()
-        .map(|source| (source.blob, source.length))
-        .collect();
-    let layout = lay_out(&blobs);
-    let mut file = fs::temp_in(spool)?;
-    let name: PathBuf = file.path().to_owned();
-    let mut hasher = blake3::Hasher::new();
-    let mut frames = Vec::with_capacity(layout.frames.len());
-    let mut offset = 0u64;
-    let mut spanning: Option<(usize, blake3::Hasher)> = None;
-    // As many frames at once as keep all cores busy: memory stays flat however large the tree is.
-    for batch in layout.frames.chunks(2 * rayon::current_num_threads()) {
-        let packed: Vec<Packed> = batch
-            .par_iter()
-            .map(|segments| pack(root, sources, segments))
-            .collect::<Result<_, _>>()?;
-        for frame in packed {
-            for (index, bytes, last) in frame.parts {
-                let (at, mut digest) = spanning
-                    .take()
-                    .unwrap_or_else(|| (index, blake3::Hasher::new()));
-                digest.update(&bytes);
-                if !last {
-                    spanning = Some((at, digest));
-                } else if BlobId::from(digest.finalize()) != sources[index].blob {
-                    return Err(changed(root, &sources[index]));
+impl<'a> Writer<'a> {
+    /// Begins a bundle in a temp file in `spool`. `told` hears of the bytes of long blobs that
+    /// are written, and answers whether to go on.
+    pub(crate) fn create(
+        spool: &Path,
+        told: &'a dyn Fn(Event) -> bool,
+    ) -> Result<Self, StoreError> {
+        let file = fs::temp_in(spool)?;
+        Ok(Self {
+            told,
+            name: file.path().to_owned(),
+            file,
+            layout: Layout::default(),
+            open: HashMap::new(),
+            packing: VecDeque::new(),
+            compressors: Compressors::default(),
+            hasher: blake3::Hasher::new(),
+            frames: Vec::new(),
+            offset: 0,
+            digest: blake3::Hasher::new(),
+        })
+    }
+
+    /// Adds a blob of `length` bytes. A long one is read again, and its digest compared.
+    pub(crate) fn add(
+        &mut self,
+        scope: &rayon::Scope<'_>,
+        blob: BlobId,
+        length: u64,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
+        self.open.insert(self.layout.blobs(), (blob, bytes));
+        let mut closed = Vec::new();
+        self.layout
+            .push(blob, length, &mut |frame| closed.push(frame));
+        for frame in closed {
+            self.pack(scope, &frame)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, and the table.
+    pub(crate) fn finish(mut self, scope: &rayon::Scope<'_>) -> Result<Written, StoreError> {
+        let (last, slots) = std::mem::take(&mut self.layout).finish();
+        self.pack(scope, &last)?;
+        while let Some(next) = self.packing.pop_front() {
+            self.write(&next)?;
+        }
+        let toc =
+            Toc::new(self.frames, slots).expect("the layout puts every blob inside its frames");
+        let tail = skippable(&toc);
+        self.hasher.update(&tail);
+        self.file.write_all(&tail).at("write", &self.name)?;
+        Ok(Written {
+            file: self.file,
+            hash: self.hasher.finalize().into(),
+            toc,
+            stored_bytes: self.offset + tail.len() as u64,
+        })
+    }
+
+    /// Hands a closed frame to the next free core. Waits when too many are under way.
+    fn pack(&mut self, scope: &rayon::Scope<'_>, frame: &[Segment]) -> Result<(), StoreError> {
+        let pieces: Vec<Piece> = frame.iter().map(|segment| self.piece(segment)).collect();
+        let (sender, receiver) = sync_channel(1);
+        let compressors = self.compressors.clone();
+        scope.spawn(move |_| {
+            // Nobody waits any more when the import has failed elsewhere.
+            let _ = sender.send(packed(pieces, &compressors));
+        });
+        self.packing.push_back(receiver);
+        if self.packing.len() > 2 * rayon::current_num_threads()
+            && let Some(next) = self.packing.pop_front()
+        {
+            self.write(&next)?;
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, segment: &Segment) -> Piece {
+        match *segment {
+            Segment::Header { blob, length } => Piece::Header { blob, length },
+            Segment::Zeros(count) => Piece::Zeros(count),
+            Segment::Content {
+                index,
+                offset,
+                length,
+                last,
+            } => {
+                let (blob, bytes) = self
+                    .open
+                    .remove(&index)
+                    .expect("a blob is open until its last part is laid out");
+                match bytes {
+                    Bytes::Held(bytes) => Piece::Held(bytes),
+                    Bytes::Long(file) => {
+                        if !last {
+                            let again = (blob, Bytes::Long(file.clone()));
+                            self.open.insert(index, again);
+                        }
+                        Piece::Part(Part {
+                            blob,
+                            file,
+                            offset,
+                            length,
+                            last,
+                        })
+                    }
                 }
             }
-            let stored = u32::try_from(frame.stored.len())
-                .expect("a compressed frame is about as long as its raw bytes");
-            frames.push(Frame {
-                offset,
-                stored,
-                raw: frame.raw,
-            });
-            offset += u64::from(stored);
-            hasher.update(&frame.stored);
-            file.write_all(&frame.stored).at("write", &name)?;
-            progress(u64::from(frame.raw));
         }
     }
-    let toc = Toc::new(frames, layout.slots).expect("the layout puts every blob inside its frames");
-    let tail = skippable(&toc);
-    hasher.update(&tail);
-    file.write_all(&tail).at("write", &name)?;
-    let stored_bytes = offset + tail.len() as u64;
-    Ok(Written {
-        file,
-        hash: hasher.finalize().into(),
-        toc,
-        stored_bytes,
-    })
+
+    fn write(&mut self, next: &Receiver<Result<Packed, StoreError>>) -> Result<(), StoreError> {
+        // The task is gone without an answer: its thread panicked.
+        let frame = next.recv().map_err(|_| StoreError::Interrupted)??;
+        for (range, part) in frame.parts {
+            self.digest.update(&frame.raw[range]);
+            if !(self.told)(Event::Imported(u64::from(part.length))) {
+                return Err(StoreError::Interrupted);
+            }
+            if part.last {
+                let blob = BlobId::from(self.digest.finalize());
+                self.digest.reset();
+                if blob != part.blob {
+                    return Err(part.file.changed());
+                }
+            }
+        }
+        let stored = u32::try_from(frame.stored.len())
+            .expect("a compressed frame is about as long as its raw bytes");
+        self.frames.push(Frame {
+            offset: self.offset,
+            stored,
+            raw: frame.raw_length,
+        });
+        self.offset += u64::from(stored);
+        self.hasher.update(&frame.stored);
+        self.file.write_all(&frame.stored).at("write", &self.name)
+    }
 }
 
-fn changed(root: &Path, source: &Source) -> StoreError {
-    StoreError::Tree {
-        path: root.to_owned(),
-        source: TreeError::Changed {
-            path: source.path.clone(),
-        },
+/// Contexts of zstd that wait for their next frame: making one costs more than a small frame.
+#[derive(Clone, Default)]
+struct Compressors(Arc<Mutex<Vec<Compressor<'static>>>>);
+
+impl Compressors {
+    fn compress(&self, raw: &[u8]) -> std::io::Result<Vec<u8>> {
+        let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut compressor = match idle {
+            Some(compressor) => compressor,
+            None => {
+                let mut compressor = Compressor::new(LEVEL)?;
+                compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+                compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
+                compressor
+            }
+        };
+        let stored = compressor.compress(raw)?;
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(compressor);
+        Ok(stored)
     }
+}
+
+fn packed(pieces: Vec<Piece>, compressors: &Compressors) -> Result<Packed, StoreError> {
+    let mut raw = Vec::with_capacity(super::FRAME_TARGET as usize * 3 / 2);
+    let mut parts = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Header { blob, length } => {
+                raw.extend_from_slice(header(&blob, length).as_bytes());
+            }
+            Piece::Zeros(count) => raw.resize(raw.len() + count as usize, 0),
+            Piece::Held(bytes) => raw.extend_from_slice(&bytes),
+            Piece::Part(part) => {
+                let start = raw.len();
+                raw.resize(start + part.length as usize, 0);
+                part.file.read_at(&mut raw[start..], part.offset)?;
+                parts.push((start..raw.len(), part));
+            }
+        }
+    }
+    let stored = compressors
+        .compress(&raw)
+        .at("compress", Path::new("a frame"))?;
+    let raw_length = u32::try_from(raw.len()).expect("the layout bounds a frame");
+    if parts.is_empty() {
+        raw = Vec::new();
+    }
+    Ok(Packed {
+        stored,
+        raw,
+        raw_length,
+        parts,
+    })
 }
 
 /// The table of contents as a skippable frame, with the footer that finds it.
@@ -141,56 +288,6 @@ fn skippable(toc: &Toc) -> Vec<u8> {
     tail.extend_from_slice(&length.to_le_bytes());
     tail.extend_from_slice(FOOTER_MAGIC);
     tail
-}
-
-fn pack(root: &Path, sources: &[Source], segments: &[Segment]) -> Result<Packed, StoreError> {
-    let mut raw = Vec::new();
-    let mut parts = Vec::new();
-    for segment in segments {
-        match *segment {
-            Segment::Header { blob, length } => {
-                raw.extend_from_slice(header(&blob, length).as_bytes());
-            }
-            Segment::Zeros(count) => raw.resize(raw.len() + count as usize, 0),
-            Segment::Content {
-                index,
-                offset,
-                length,
-                last,
-            } => {
-                let source = &sources[index];
-                let path = root.join(source.path.as_path());
-                let start = raw.len();
-                raw.resize(start + length as usize, 0);
-                let read = File::open(&path)
-                    .and_then(|file| file.read_exact_at(&mut raw[start..], offset));
-                match read {
-                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                        return Err(changed(root, source));
-                    }
-                    read => read.at("read", &path)?,
-                }
-                if u64::from(length) != source.length {
-                    parts.push((index, raw[start..].to_vec(), last));
-                } else if BlobId::of(&raw[start..]) != source.blob {
-                    return Err(changed(root, source));
-                }
-            }
-        }
-    }
-    let mut compressor = zstd::bulk::Compressor::new(LEVEL).at("compress below", root)?;
-    let parameters = [
-        zstd::zstd_safe::CParameter::ChecksumFlag(true),
-        zstd::zstd_safe::CParameter::ContentSizeFlag(true),
-    ];
-    for parameter in parameters {
-        compressor
-            .set_parameter(parameter)
-            .at("compress below", root)?;
-    }
-    let stored = compressor.compress(&raw).at("compress below", root)?;
-    let raw = u32::try_from(raw.len()).expect("the layout bounds a frame");
-    Ok(Packed { stored, raw, parts })
 }
 
 /// A tar header (POSIX ustar with GNU's large numbers) without time, owner or real name.
