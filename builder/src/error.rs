@@ -82,6 +82,21 @@ pub enum BuildError {
         /// The file, escaped.
         path: String,
     },
+    /// A submodule whose commit is not on this machine. Leaving it out would give another release
+    /// than where it is.
+    #[error("commit {commit} of the submodule `{path}` is not in this clone")]
+    NoSubmodule {
+        /// The submodule, escaped.
+        path: String,
+        /// The commit that is wanted.
+        commit: String,
+    },
+    /// A file changed while it was read: a mixture of two states is no source.
+    #[error("{} changed while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// git failed or said something that it should not.
     #[error("git could not {what}")]
     Git {
@@ -96,6 +111,12 @@ pub enum BuildError {
     Refused {
         /// All of them.
         refusals: Vec<Refusal>,
+    },
+    /// A folder of which nothing would be in the release: not the one that was meant.
+    #[error("{} holds no file that a release would have", folder.display())]
+    Empty {
+        /// The folder.
+        folder: PathBuf,
     },
     /// A command of a step failed.
     #[error("step `{step}` failed: `{command}` ended with {status}")]
@@ -276,6 +297,15 @@ impl BuildError {
             }
             Self::NoObject { .. } => {
                 Some("this is a partial clone: `git fetch --refetch --no-filter` completes it".to_owned())
+            }
+            Self::NoSubmodule { .. } => Some(
+                "`git submodule update --init --recursive` brings it; or leave it out with `[build] exclude`".to_owned(),
+            ),
+            Self::Changed { .. } => {
+                Some("build again when nobody writes there; a commit never changes".to_owned())
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("make it readable and its folder accessible for the user that builds".to_owned())
             }
             Self::Refused { .. } => {
                 Some("remove them, or leave them out with `[build] exclude`".to_owned())

@@ -1,6 +1,8 @@
 //! Questions to the `git` program. Its environment is cleared to what it needs, so that no
 //! variable redirects it; nothing it is asked to do writes, or runs what a repository configures.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,6 +16,9 @@ pub(crate) struct Git {
     folder: PathBuf,
     search_path: String,
     home: Option<PathBuf>,
+    /// Whether the folder is a repository without files, whatever its configuration says of a
+    /// work tree.
+    bare: bool,
 }
 
 impl Git {
@@ -32,7 +37,27 @@ impl Git {
             folder: folder.to_owned(),
             search_path: search_path.to_owned(),
             home: home.map(Path::to_owned),
+            bare: false,
         })
+    }
+
+    /// The same program, asked in another work tree.
+    pub(crate) fn at(&self, folder: PathBuf) -> Self {
+        Self {
+            folder,
+            bare: false,
+            ..self.clone()
+        }
+    }
+
+    /// The same program, asked for the objects in a folder of this repository: its owner is the
+    /// one that git has already agreed to.
+    pub(crate) fn at_objects(&self, folder: PathBuf) -> Self {
+        Self {
+            folder,
+            bare: true,
+            ..self.clone()
+        }
     }
 
     /// A command with arguments still to come.
@@ -51,6 +76,11 @@ impl Git {
             .stdin(Stdio::null());
         if let Some(home) = &self.home {
             command.env("HOME", home);
+        }
+        if self.bare {
+            command
+                .env("GIT_DIR", &self.folder)
+                .env("GIT_WORK_TREE", &self.folder);
         }
         command
     }
@@ -137,10 +167,43 @@ impl Git {
             .ok_or_else(|| self.failure("read the commit's time", &said))
     }
 
+    /// The top folder of the work tree; `None` where there is none, as in a bare repository.
+    pub(crate) fn top(&self) -> Result<Option<PathBuf>, BuildError> {
+        let mut command = self.command();
+        command.args(["rev-parse", "--show-toplevel"]);
+        Ok(self.ask(command)?.ok().map(path_of))
+    }
+
+    /// The folder that all work trees of the repository share, absolute.
+    pub(crate) fn common_folder(&self) -> Result<PathBuf, BuildError> {
+        let args = ["rev-parse", "--git-common-dir"];
+        let said = self.output("find the repository", &args)?;
+        Ok(self.folder.join(path_of(said)))
+    }
+
+    /// Whether the folder is the top of a work tree, not a folder in one.
+    pub(crate) fn is_top(&self) -> Result<bool, BuildError> {
+        let mut command = self.command();
+        command.args(["rev-parse", "--show-cdup"]);
+        Ok(match self.ask(command)? {
+            Ok(way_up) => way_up == b"\n",
+            Err(said) => match self.failure("find the repository", &said) {
+                error @ BuildError::Ownership { .. } => return Err(error),
+                _ => false,
+            },
+        })
+    }
+
     /// The folder's path in its repository, raw bytes with a `/` at the end; empty at the top.
     pub(crate) fn prefix(&self) -> Result<Vec<u8>, BuildError> {
         let mut prefix = self.output("find the repository", &["rev-parse", "--show-prefix"])?;
         prefix.pop_if(|byte| *byte == b'\n');
         Ok(prefix)
     }
+}
+
+/// A path as git prints it, with a line end.
+fn path_of(mut said: Vec<u8>) -> PathBuf {
+    said.pop_if(|byte| *byte == b'\n');
+    PathBuf::from(OsString::from_vec(said))
 }

@@ -5,6 +5,7 @@
 //! see [`crate::exclude`]) is not even copied: a step cannot bake it in.
 
 pub(crate) mod commit;
+mod submodule;
 pub(crate) mod work_tree;
 
 use std::collections::HashSet;
@@ -114,13 +115,16 @@ impl Refusals {
     }
 }
 
-const SUBMODULE: &str =
-    "is a submodule; what it holds is not in this repository, make it a package of Composer or npm";
 const LFS_POINTER: &str =
     "is a pointer of Git LFS, not the file itself; `git lfs pull` and build with `--dirty`";
 
 /// Longest pointer file: its specification says less than 1024 bytes.
 const LFS_MAX: u64 = 1024;
+
+/// Whether a file of this size is a pointer of Git LFS.
+pub(crate) fn is_lfs_file(place: &Path, size: u64) -> std::io::Result<bool> {
+    Ok(size < LFS_MAX && is_lfs_pointer(&std::fs::read(place)?))
+}
 
 /// Whether the beginning of a file says that the content is elsewhere.
 fn is_lfs_pointer(head: &[u8]) -> bool {

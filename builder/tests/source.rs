@@ -147,22 +147,172 @@ async fn project_in_a_folder_of_a_repository_is_taken_alone() {
 }
 
 #[tokio::test]
-async fn submodules_and_lfs_pointers_are_refused_with_their_paths() {
+async fn lfs_pointers_are_refused_where_they_would_be_released() {
     let project = Project::committed();
-    let other = Project::committed();
-    let origin = other.at("").display().to_string();
-    project.git(&["submodule", "--quiet", "add", &origin, "modules/other"]);
     project.write("public/logo.png", LFS);
+    project.write("tests/logo.png", LFS);
     project.commit();
     for source in [SourceSpec::Commit("HEAD".into()), SourceSpec::WorkTree] {
         let mut request = project.request(source);
         let refused = refused(project.prepare(request.clone()).await);
-        let paths: Vec<&str> = refused.iter().map(|(path, _)| path.as_str()).collect();
-        assert_eq!(paths, ["modules/other", "public/logo.png"]);
-        assert!(refused[0].1.contains("submodule") && refused[1].1.contains("Git LFS"));
-        request.exclude = vec!["modules".to_owned(), "public/*.png".to_owned()];
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].0, "public/logo.png");
+        assert!(refused[0].1.contains("Git LFS") && refused[0].1.contains("git lfs pull"));
+        request.exclude = vec!["public/*.png".to_owned()];
         project.prepare(request).await.unwrap();
     }
+}
+
+/// A project with the submodule `lib/outer`, called `lib.path`, that has one itself.
+fn with_submodules() -> (Project, [Project; 2]) {
+    let (inner, outer) = (
+        Project::new(&[("deep.php", "3")]),
+        Project::new(&[("a.php", "2")]),
+    );
+    inner.git(&["init", "-q"]);
+    inner.commit();
+    outer.git(&["init", "-q"]);
+    let origin = inner.at("").display().to_string();
+    outer.git(&["submodule", "--quiet", "add", &origin, "in ner"]);
+    outer.commit();
+    let project = Project::committed();
+    let origin = outer.at("").display().to_string();
+    project.git(&[
+        "submodule",
+        "--quiet",
+        "add",
+        "--name",
+        "lib.path",
+        &origin,
+        "lib/outer",
+    ]);
+    project.git(&["submodule", "--quiet", "update", "--init", "--recursive"]);
+    project.commit();
+    (project, [inner, outer])
+}
+
+fn in_lib(names: Vec<String>) -> Vec<String> {
+    names
+        .into_iter()
+        .filter(|name| name.starts_with("lib/"))
+        .collect()
+}
+
+#[tokio::test]
+async fn submodules_come_along_at_the_recorded_commit_and_as_deep_as_they_go() {
+    let (project, _origins) = with_submodules();
+    // What is checked out there later is the work tree's, not the commit's.
+    project.write("lib/outer/a.php", "changed");
+    project.write("lib/outer/new.php", "");
+    let all = [".gitmodules", "a.php", "in ner/deep.php"].map(|name| format!("lib/outer/{name}"));
+    let prepared = project.prepare(project.head()).await.unwrap();
+    assert_eq!(in_lib(names(&prepared.tree())), all);
+    let read = |tree: &std::path::Path| std::fs::read(tree.join("lib/outer/a.php")).unwrap();
+    assert_eq!(read(&prepared.tree()), b"2");
+
+    let work_tree = project.request(SourceSpec::WorkTree);
+    let prepared = project.prepare(work_tree.clone()).await.unwrap();
+    let mut with_new = all.to_vec();
+    with_new.push("lib/outer/new.php".to_owned());
+    assert_eq!(in_lib(names(&prepared.tree())), with_new);
+    assert_eq!(read(&prepared.tree()), b"changed");
+
+    // Git's own copy of the objects is enough for a commit, the work tree needs its files.
+    std::fs::remove_dir_all(project.at("lib/outer")).unwrap();
+    let prepared = project.prepare(project.head()).await.unwrap();
+    assert_eq!(in_lib(names(&prepared.tree())), all);
+    let error = project.prepare(work_tree).await.unwrap_err();
+    assert!(matches!(&error, BuildError::NoSubmodule { path, .. } if path == "lib/outer"));
+}
+
+#[tokio::test]
+async fn submodule_that_is_not_in_the_clone_is_named_with_the_remedy() {
+    let (project, _origins) = with_submodules();
+    let root = project.root.path();
+    let origin = project.at("").display().to_string();
+    git(root, &["clone", "-q", &origin, "clone"]);
+    for source in [SourceSpec::Commit("HEAD".into()), SourceSpec::WorkTree] {
+        let mut request = project.request(source);
+        request.project = root.join("clone");
+        let error = project.prepare(request.clone()).await.unwrap_err();
+        assert!(
+            matches!(&error, BuildError::NoSubmodule { path, .. } if path == "lib/outer"),
+            "{error}"
+        );
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .contains("git submodule update --init")
+        );
+        request.exclude = vec!["lib".to_owned()];
+        project.prepare(request).await.unwrap();
+    }
+    git(
+        &root.join("clone"),
+        &["submodule", "--quiet", "update", "--init"],
+    );
+    let mut request = project.head();
+    request.project = root.join("clone");
+    let error = project.prepare(request).await.unwrap_err();
+    assert!(
+        matches!(&error, BuildError::NoSubmodule { path, .. } if path == "lib/outer/in ner"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn submodule_of_a_project_in_a_folder_of_its_repository_is_found() {
+    let lib = Project::new(&[("a.php", "1")]);
+    lib.git(&["init", "-q"]);
+    lib.commit();
+    let project = Project::new(&[]);
+    project.git(&["init", "-q"]);
+    for (name, content) in COMPLETE {
+        project.write(&format!("apps/api/{name}"), content);
+    }
+    let origin = lib.at("").display().to_string();
+    project.git(&["submodule", "--quiet", "add", &origin, "apps/api/lib"]);
+    project.commit();
+    for source in [SourceSpec::Commit("HEAD".into()), SourceSpec::WorkTree] {
+        let mut request = project.request(source);
+        request.project = project.at("apps/api");
+        let prepared = project.prepare(request).await.unwrap();
+        assert_eq!(in_lib(names(&prepared.tree())), ["lib/a.php"]);
+    }
+}
+
+#[tokio::test]
+async fn file_that_is_written_while_it_is_copied_is_an_error() {
+    use std::io::Write;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let project = Project::committed();
+    project.write("app/log.txt", &"x".repeat(1 << 20));
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let (path, stopped) = (project.at("app/log.txt"), stop.clone());
+    let writer = std::thread::spawn(move || {
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        while !stopped.load(Ordering::Relaxed) {
+            file.write_all(b"more").unwrap();
+        }
+    });
+    let error = project.prepare(project.request(SourceSpec::WorkTree)).await;
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    let error = error.unwrap_err();
+    assert!(
+        matches!(&error, BuildError::Changed { path } if path.ends_with("app/log.txt")),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+    assert!(
+        !project
+            .scratch()
+            .join("builds")
+            .read_dir()
+            .unwrap()
+            .any(|_| true)
+    );
 }
 
 #[tokio::test]

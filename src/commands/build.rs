@@ -307,6 +307,7 @@ impl From<relstore_builder::BuildError> for CommandError {
             | E::NoCommit { .. }
             | E::NoPrefix { .. }
             | E::NoObject { .. }
+            | E::NoSubmodule { .. }
             | E::Refused { .. }
             | E::Store(StoreError::Tree { .. }) => ExitCode::BadInput,
             _ => ExitCode::Failure,

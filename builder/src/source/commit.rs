@@ -9,7 +9,8 @@ use std::process::{Child, ChildStdin, Stdio};
 
 use relstore_store::name::EntryPath;
 
-use super::{Export, LFS_MAX, LFS_POINTER, Refusals, SUBMODULE, Source, Writer, is_lfs_pointer};
+use super::submodule::Repository;
+use super::{Export, LFS_MAX, LFS_POINTER, Refusals, Source, Writer, is_lfs_pointer};
 use crate::error::{BuildError, IoContext};
 use crate::exclude::shown;
 use crate::git::Git;
@@ -40,8 +41,31 @@ pub(crate) fn export(export: &Export<'_>, revision: &str) -> Result<Source, Buil
     })?;
     let epoch = git.time_of(&commit)?;
     let mut refusals = Refusals::default();
-    let items = list(export, &git, &commit, &prefix, &mut refusals)?;
-    let (files, bytes) = copy(export, &git, &items, &mut refusals)?;
+    let mut writer = Writer::new(export.target);
+    let (mut files, mut bytes) = (0, 0);
+    let mut repositories = vec![Repository {
+        git,
+        commit: commit.clone(),
+        place: Vec::new(),
+        prefix: prefix.clone(),
+        depth: 0,
+    }];
+    while let Some(repository) = repositories.pop() {
+        let listed = list(export, &repository, &mut refusals)?;
+        let copied = copy(
+            export,
+            &repository.git,
+            &listed.items,
+            &mut writer,
+            &mut refusals,
+        )?;
+        files += copied.0;
+        bytes += copied.1;
+        for (path, commit) in listed.submodules {
+            repositories.push(repository.submodule(&path, &commit)?);
+        }
+    }
+    writer.finish(&mut refusals)?;
     refusals.finish()?;
     Ok(Source {
         commit: Some(commit),
@@ -53,13 +77,25 @@ pub(crate) fn export(export: &Export<'_>, revision: &str) -> Result<Source, Buil
     })
 }
 
+/// What a repository's tree holds.
+struct Listed {
+    items: Vec<Item>,
+    /// Path below the repository's prefix, and commit.
+    submodules: Vec<(Vec<u8>, String)>,
+}
+
 fn list(
     export: &Export<'_>,
-    git: &Git,
-    commit: &str,
-    prefix: &[u8],
+    repository: &Repository,
     refusals: &mut Refusals,
-) -> Result<Vec<Item>, BuildError> {
+) -> Result<Listed, BuildError> {
+    let Repository {
+        git,
+        commit,
+        prefix,
+        place,
+        ..
+    } = repository;
     let mut tree = commit.as_bytes().to_vec();
     if let Some(folder) = prefix.strip_suffix(b"/") {
         tree.push(b':');
@@ -79,7 +115,7 @@ fn list(
             }
         }
     })?;
-    let mut items = Vec::new();
+    let (mut items, mut submodules) = (Vec::new(), Vec::new());
     for line in listed
         .split(|&byte| byte == 0)
         .filter(|line| !line.is_empty())
@@ -87,6 +123,8 @@ fn list(
         let (mode, object, path) = split(line).ok_or_else(|| {
             git.failure("list the commit's files", &String::from_utf8_lossy(line))
         })?;
+        let inner = path;
+        let path = &[place, inner].concat()[..];
         if export.source_excludes.covers(path) {
             continue;
         }
@@ -98,7 +136,7 @@ fn list(
             b"120000" => Mode::Link,
             b"160000" if !released => continue,
             b"160000" => {
-                refusals.add(path, SUBMODULE);
+                submodules.push((inner.to_vec(), object));
                 continue;
             }
             _ => {
@@ -117,7 +155,7 @@ fn list(
             ),
         }
     }
-    Ok(items)
+    Ok(Listed { items, submodules })
 }
 
 /// Splits `<mode> <type> <object>\t<path>`.
@@ -143,6 +181,7 @@ fn copy(
     export: &Export<'_>,
     git: &Git,
     items: &[Item],
+    writer: &mut Writer<'_>,
     refusals: &mut Refusals,
 ) -> Result<(u64, u64), BuildError> {
     let mut command = git.command();
@@ -158,7 +197,7 @@ fn copy(
         // Names are sent while contents are read: one side alone would fill the other's pipe.
         scope.spawn(move || send(stdin, items));
         let mut contents = BufReader::with_capacity(256 << 10, stdout);
-        let result = receive(export, git, items, &mut contents, refusals);
+        let result = receive(export, git, items, &mut contents, writer, refusals);
         // Ends the sender as well, when it is not done.
         drop(child);
         result
@@ -178,10 +217,10 @@ fn receive(
     git: &Git,
     items: &[Item],
     contents: &mut impl BufRead,
+    writer: &mut Writer<'_>,
     refusals: &mut Refusals,
 ) -> Result<(u64, u64), BuildError> {
     let broken = |said: &str| git.failure("read the commit's files", said);
-    let mut writer = Writer::new(export.target);
     let (mut files, mut bytes) = (0, 0);
     for item in items {
         export.check_cancelled()?;
@@ -239,6 +278,5 @@ fn receive(
             .read_exact(&mut line_feed)
             .map_err(|error| broken(&error.to_string()))?;
     }
-    writer.finish(refusals)?;
     Ok((files, bytes))
 }

@@ -2,20 +2,19 @@
 //! without what was deleted. A folder that is in no repository is walked.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use relstore_store::name::EntryPath;
 
-use super::{
-    Export, LFS_MAX, LFS_POINTER, NO_COMMIT_EPOCH, Refusals, SUBMODULE, Source, Writer,
-    is_lfs_pointer,
-};
+use super::{Export, LFS_POINTER, NO_COMMIT_EPOCH, Refusals, Source, Writer, is_lfs_file};
 use crate::error::{BuildError, IoContext, Refusal};
 use crate::exclude::shown;
+use crate::git::Git;
 
 const NESTED: &str = "is a git repository of its own; its files belong to another project";
 
@@ -38,10 +37,9 @@ pub(crate) fn export(export: &Export<'_>) -> Result<Source, BuildError> {
         if let Some(commit) = &source.commit {
             source.epoch = git.time_of(commit)?;
         }
-        let tracked = git.output("list the tracked files", &["ls-files", "-z", "--stage"])?;
-        let others = ["ls-files", "-z", "--others", "--exclude-standard"];
-        let others = git.output("list the new files", &others)?;
-        listed(export, &tracked, &others, &mut refusals)
+        let mut paths = BTreeSet::new();
+        list(export, &git, b"", &mut paths, &mut refusals)?;
+        paths
     } else {
         walked(export)?
     };
@@ -59,38 +57,78 @@ fn in_repository(project: &Path) -> Result<bool, BuildError> {
         .any(|folder| folder.join(".git").symlink_metadata().is_ok()))
 }
 
-/// The paths of git's two lists.
-fn listed(
+/// Adds the paths of git's two lists, and those of every submodule. `place`: where the repository
+/// lies in the project, with a `/` at the end.
+fn list(
     export: &Export<'_>,
-    tracked: &[u8],
-    others: &[u8],
+    git: &Git,
+    place: &[u8],
+    paths: &mut BTreeSet<Vec<u8>>,
     refusals: &mut Refusals,
-) -> BTreeSet<Vec<u8>> {
-    let mut paths = BTreeSet::new();
+) -> Result<(), BuildError> {
+    let tracked = git.output("list the tracked files", &["ls-files", "-z", "--stage"])?;
+    let others = ["ls-files", "-z", "--others", "--exclude-standard"];
+    let others = git.output("list the new files", &others)?;
     let lines = |text| <[u8]>::split(text, |&byte| byte == 0).filter(|line| !line.is_empty());
-    for line in lines(tracked) {
+    for line in lines(&tracked) {
         // `<mode> <object> <stage>\t<path>`; several stages of one path while a merge is open
         let Some(tab) = line.iter().position(|&byte| byte == b'\t') else {
             continue;
         };
-        let path = &line[tab + 1..];
-        if !line.starts_with(b"160000 ") {
-            paths.insert(path.to_vec());
-        } else if !export.release_excludes.covers(path) {
-            refusals.add(path, SUBMODULE);
+        let path = [place, &line[tab + 1..]].concat();
+        if export.source_excludes.covers(&path) {
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix(b"160000 ") {
+            if !export.release_excludes.covers(&path) {
+                let commit = rest.split(|&byte| byte == b' ').next().unwrap_or_default();
+                submodule(export, git, path, commit, paths, refusals)?;
+            }
+        } else {
+            paths.insert(path);
         }
     }
-    for path in lines(others) {
-        match path.strip_suffix(b"/") {
-            None => {
-                paths.insert(path.to_vec());
-            }
+    for inner in lines(&others) {
+        let path = [place, inner].concat();
+        let folder = path.strip_suffix(b"/");
+        if export.source_excludes.covers(folder.unwrap_or(&path)) {
+            continue;
+        }
+        match folder {
             Some(folder) if export.release_excludes.covers(folder) => {}
             Some(folder) => refusals.add(folder, NESTED),
+            None => {
+                paths.insert(path);
+            }
         }
     }
-    paths.retain(|path| !export.source_excludes.covers(path));
-    paths
+    Ok(())
+}
+
+/// Adds the files of a submodule's work tree, whatever commit is checked out there.
+fn submodule(
+    export: &Export<'_>,
+    git: &Git,
+    mut path: Vec<u8>,
+    commit: &[u8],
+    paths: &mut BTreeSet<Vec<u8>>,
+    refusals: &mut Refusals,
+) -> Result<(), BuildError> {
+    let folder = export.project.join(OsStr::from_bytes(&path));
+    let meta = match std::fs::symlink_metadata(&folder) {
+        Err(error) if is_absent(&error) => None,
+        meta => Some(meta.at("look at", &folder)?),
+    };
+    let git = git.at(folder);
+    // A link there is not the submodule; without files git has not brought it yet.
+    if meta.is_some_and(|meta| meta.is_dir()) && git.is_top()? {
+        path.push(b'/');
+        return list(export, &git, &path, paths, refusals);
+    }
+    Err(BuildError::NoSubmodule {
+        path: shown(&path),
+        commit: String::from_utf8_lossy(commit).into_owned(),
+    })
 }
 
 /// All files of the folder. Nothing says which files below shared folders are the application's
@@ -248,6 +286,10 @@ fn copy_file(
 ) -> Result<(u64, Option<Refusal>), BuildError> {
     let origin = export.project.join(path.as_path());
     let bytes = std::fs::copy(&origin, place).at("copy", &origin)?;
+    let after = std::fs::symlink_metadata(&origin).at("look at", &origin)?;
+    if bytes != meta.len() || moment(&after) != moment(meta) {
+        return Err(BuildError::Changed { path: origin });
+    }
     let mode = if meta.permissions().mode() & 0o100 == 0 {
         0o644
     } else {
@@ -255,13 +297,15 @@ fn copy_file(
     };
     std::fs::set_permissions(place, PermissionsExt::from_mode(mode))
         .at("set the mode of", place)?;
-    let mut refusal = None;
-    if released && bytes < LFS_MAX {
-        let head = std::fs::read(place).at("read", place)?;
-        refusal = is_lfs_pointer(&head).then(|| Refusal {
-            path: path.to_string(),
-            reason: LFS_POINTER.to_owned(),
-        });
-    }
+    let pointer = released && is_lfs_file(place, bytes).at("read", place)?;
+    let refusal = pointer.then(|| Refusal {
+        path: path.to_string(),
+        reason: LFS_POINTER.to_owned(),
+    });
     Ok((bytes, refusal))
+}
+
+/// What changes with every write: kind and length, and the time of the last one.
+fn moment(meta: &Metadata) -> (u32, u64, i64, i64) {
+    (meta.mode(), meta.len(), meta.mtime(), meta.mtime_nsec())
 }
