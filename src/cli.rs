@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, check, deploy, diff, history, init, list, manifest, rollback, show, status, verify,
+    build, check, deploy, diff, history, import, init, list, manifest, rollback, show, status,
+    verify,
 };
 
 /// The list of exit codes under `relstore --help`.
@@ -62,6 +63,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Init(init::Args),
     Build(build::Args),
+    Import(import::Args),
     Check(check::Args),
     List(list::Args),
     Show(show::Args),

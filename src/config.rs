@@ -6,7 +6,7 @@ mod environment;
 pub(crate) mod problem;
 pub(crate) mod raw;
 mod reader;
-mod resolve;
+pub(crate) mod resolve;
 mod resolver;
 mod step;
 #[cfg(test)]

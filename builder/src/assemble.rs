@@ -21,7 +21,7 @@ use crate::exclude::Excludes;
 use crate::source::Refusals;
 
 /// What `artisan storage:link` makes, but relative: public files of a shared `storage`.
-const STORAGE_LINK: (&str, &str) = ("public/storage", "../storage/app/public");
+pub(crate) const STORAGE_LINK: (&str, &str) = ("public/storage", "../storage/app/public");
 
 /// How large the tree is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

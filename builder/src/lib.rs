@@ -6,6 +6,7 @@
 //! [`build`](build()) does it all; [`prepare`] does all but the last two and so never touches a store.
 //! Pure parts: [`exclude`], [`step`], [`plan`], [`provenance`]. The crate reads no environment
 //! variable, no clock and no home folder: what it needs of them is in the [`BuildRequest`].
+//! [`imported`] makes a release of a folder that was not built here.
 
 pub mod assemble;
 pub mod build;
@@ -16,6 +17,7 @@ pub mod event;
 pub mod exclude;
 pub mod gate;
 mod git;
+pub mod imported;
 mod key;
 mod key_lock;
 mod lay_out;

@@ -309,6 +309,7 @@ impl From<relstore_builder::BuildError> for CommandError {
             | E::NoObject { .. }
             | E::NoSubmodule { .. }
             | E::Refused { .. }
+            | E::Empty { .. }
             | E::Store(StoreError::Tree { .. }) => ExitCode::BadInput,
             _ => ExitCode::Failure,
         };

@@ -75,10 +75,10 @@ pub(crate) fn resolve(
         .unwrap_or_default();
     let shared = general
         .list("shared.paths", raw.shared.as_ref(), value::shared_path)
-        .unwrap_or_else(|| vec![(fixed("storage"), true)]);
+        .unwrap_or_else(default_shared);
     let writable_dirs = general
         .list("writable.paths", raw.writable.as_ref(), value::entry_path)
-        .unwrap_or_else(|| vec![fixed("bootstrap/cache")]);
+        .unwrap_or_else(default_writable);
     let layout = layout(shared, writable_dirs);
     let store = general
         .text("store.path", raw.store_path.as_ref())
@@ -169,6 +169,19 @@ fn gate_id(text: &str) -> Result<String, String> {
         Some(near) => format!("is no gate, did you mean `{near}`?"),
         None => format!("is no gate, the gates are: {}", ids.join(", ")),
     })
+}
+
+fn default_shared() -> Vec<(EntryPath, bool)> {
+    vec![(fixed("storage"), true)]
+}
+
+fn default_writable() -> Vec<EntryPath> {
+    vec![fixed("bootstrap/cache")]
+}
+
+/// What a host lays out for an application whose configuration does not say it.
+pub(crate) fn default_layout() -> Layout {
+    layout(default_shared(), default_writable())
 }
 
 /// What a host lays out; `.env` is shared by every application.

@@ -114,12 +114,14 @@ impl TestEnv {
         folder: &Path,
         arguments: impl IntoIterator<Item = A>,
     ) -> Ran {
-        let output = self
-            .command(env!("CARGO_BIN_EXE_relstore"))
-            .args(arguments)
-            .current_dir(folder)
-            .output()
-            .expect("the program can be started");
+        let mut command = self.command(env!("CARGO_BIN_EXE_relstore"));
+        command.args(arguments).current_dir(folder);
+        self.finished(command)
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn finished(&self, mut command: Command) -> Ran {
+        let output = command.output().expect("the program can be started");
         let text = |bytes: Vec<u8>| {
             let root = self.root.path().to_str().expect("the temp folder is UTF-8");
             String::from_utf8(bytes)
