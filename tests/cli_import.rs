@@ -318,7 +318,7 @@ fn unreadable_file_and_folder_are_named_with_the_remedy() {
     let env = env();
     for (path, what) in [("app/a.php", "read"), ("app", "list")] {
         let place = env.project().join("dist").join(path);
-        fs::set_permissions(&place, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o000)).unwrap();
         let ran = without_rights(&env, &["import", "dist"]);
         fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
         let ran = ran.fails(3);
