@@ -203,6 +203,7 @@ async fn export(
         let source = Export {
             project: &request.project,
             target: &scratch.source(),
+            root: &request.root,
             source_excludes: &source_excludes,
             release_excludes: &release_excludes,
             shared_dirs: &request.layout.shared_dirs,

@@ -20,6 +20,7 @@ use relstore_store::name::EntryPath;
 use crate::error::{BuildError, IoContext, Refusal};
 use crate::exclude::{Excludes, shown};
 use crate::git::Git;
+use crate::step::below;
 
 /// What to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,8 @@ const NO_COMMIT_EPOCH: u64 = 315_532_800;
 pub(crate) struct Export<'a> {
     pub(crate) project: &'a Path,
     pub(crate) target: &'a Path,
+    /// The application's folder from the project's; only what lies in there is released.
+    pub(crate) root: &'a str,
     /// What is not copied.
     pub(crate) source_excludes: &'a Excludes,
     /// What will not be released: nothing in there is refused.
@@ -73,6 +76,21 @@ impl Export<'_> {
             SourceSpec::Commit(revision) => commit::export(self, revision),
             SourceSpec::WorkTree => work_tree::export(self),
         }
+    }
+
+    /// Whether a path may become part of the release: what is wrong with others does no harm.
+    fn releases(&self, path: &[u8]) -> bool {
+        match below(path, self.root.as_bytes()) {
+            Some(inner) => !self.release_excludes.covers(inner),
+            None => false,
+        }
+    }
+
+    /// Whether a path of the application is left out of the release; what lies beside it may be a
+    /// package for it.
+    fn leaves_out(&self, path: &[u8]) -> bool {
+        let inner = below(path, self.root.as_bytes());
+        inner.is_some_and(|inner| self.release_excludes.covers(inner))
     }
 
     fn git(&self) -> Result<Git, BuildError> {

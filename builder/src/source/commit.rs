@@ -128,13 +128,12 @@ fn list(
         if export.source_excludes.covers(path) {
             continue;
         }
-        // Steps see it, no release has it: whatever it is, it does no harm.
-        let released = !export.release_excludes.covers(path);
         let mode = match mode {
             b"100644" | b"100664" => Mode::File,
             b"100755" => Mode::Executable,
             b"120000" => Mode::Link,
-            b"160000" if !released => continue,
+            // No release has it: whatever it is, it does no harm.
+            b"160000" if export.leaves_out(path) => continue,
             b"160000" => {
                 submodules.push((inner.to_vec(), object));
                 continue;
@@ -260,7 +259,7 @@ fn receive(
                 content
                     .read_to_end(&mut head)
                     .map_err(|error| broken(&error.to_string()))?;
-                if is_lfs_pointer(&head) && !export.release_excludes.covers(item.path.as_bytes()) {
+                if is_lfs_pointer(&head) && export.releases(item.path.as_bytes()) {
                     refusals.add(item.path.as_bytes(), LFS_POINTER);
                 }
             }

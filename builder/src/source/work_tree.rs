@@ -80,7 +80,7 @@ fn list(
             continue;
         }
         if let Some(rest) = line.strip_prefix(b"160000 ") {
-            if !export.release_excludes.covers(&path) {
+            if !export.leaves_out(&path) {
                 let commit = rest.split(|&byte| byte == b' ').next().unwrap_or_default();
                 submodule(export, git, path, commit, paths, refusals)?;
             }
@@ -95,7 +95,7 @@ fn list(
             continue;
         }
         match folder {
-            Some(folder) if export.release_excludes.covers(folder) => {}
+            Some(folder) if !export.releases(folder) => {}
             Some(folder) => refusals.add(folder, NESTED),
             None => {
                 paths.insert(path);
@@ -157,8 +157,8 @@ fn walked(export: &Export<'_>) -> Result<BTreeSet<Vec<u8>>, BuildError> {
         }
         let path = below(entry.path());
         let shared = export.shared_dirs.iter().any(|folder| {
-            path.strip_prefix(folder.as_bytes())
-                .is_some_and(|rest| rest.first() == Some(&b'/'))
+            let inner = crate::step::below(&path, export.root.as_bytes());
+            inner.is_some_and(|inner| crate::step::below(inner, folder.as_bytes()).is_some())
         });
         if !shared || entry.file_name() == ".gitignore" {
             paths.insert(path);
@@ -241,7 +241,7 @@ fn copy(
     let mut files = Vec::new();
     let mut folders = HashMap::new();
     for path in paths {
-        let released = !export.release_excludes.covers(&path);
+        let released = export.releases(&path);
         let path = match EntryPath::new(path.as_slice()) {
             Ok(path) => path,
             Err(error) => {
