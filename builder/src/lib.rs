@@ -4,11 +4,12 @@
 //! source -> plan (pure) -> steps -> assemble -> gates -> import -> records
 //! ```
 //! [`build`](build()) does it all; [`prepare`] does all but the last two and so never touches a store.
-//! Pure parts: [`exclude`], [`step`], [`plan`], [`provenance`]. The crate reads no environment
+//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`provenance`]. The crate reads no environment
 //! variable, no clock and no home folder: what it needs of them is in the [`BuildRequest`].
 
 pub mod assemble;
 pub mod build;
+pub mod conditions;
 pub mod error;
 pub mod event;
 pub mod exclude;
