@@ -19,6 +19,7 @@ pub mod plan;
 pub mod prepared;
 mod process;
 pub mod provenance;
+pub mod reproduce;
 mod run;
 mod scratch;
 pub mod secret;
