@@ -16,6 +16,7 @@ mod evidence;
 mod excerpt;
 mod finding;
 mod isolate;
+mod machine;
 mod moment;
 mod rebuild;
 mod rule;
@@ -29,6 +30,7 @@ pub use cause::{Cause, Known, Proof};
 pub use difference::{Difference, DifferenceKind, compare};
 pub use excerpt::{Excerpt, Form};
 pub use finding::Finding;
+pub use machine::Machine;
 pub use tree::{BuiltTree, Circumstances};
 
 use crate::conditions::{Condition, Conditions};

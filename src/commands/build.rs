@@ -4,12 +4,14 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use relstore_builder::reproduce::Verdict as Reproduced;
 use relstore_builder::secret::{NETWORK_VARIABLES, SecretVariables};
 use relstore_builder::{BuildRequest, Built, Event, GateResult, SourceSpec, Verdict, prepare};
 use relstore_store::Store;
 use relstore_store::event::Event as StoreEvent;
 use serde_json::{Value, json};
 
+use super::reproduce;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
@@ -31,7 +33,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(3600);
 #[command(after_help = "Example:
   relstore build                     the commit HEAD
   relstore build --ref v1.4.0        a tag, branch or commit
-  relstore build --dirty             the work tree as it is, recorded as dirty")]
+  relstore build --dirty             the work tree as it is, recorded as dirty
+  relstore build --check             is it the same when it is built again elsewhere, later?")]
 pub(crate) struct Args {
     /// The commit, branch or tag to build
     #[arg(
@@ -44,6 +47,19 @@ pub(crate) struct Args {
     /// Build the files of the work tree instead of a commit
     #[arg(long)]
     pub(crate) dirty: bool,
+    /// Build again under other conditions (path, time, locale, ...) and compare; what differs is
+    /// not stored
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// How often to build again
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "check",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
+    pub(crate) times: u8,
 }
 
 /// Runs the command.
@@ -58,15 +74,31 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         Store::check_place(&folder).await?;
         let progress = Progress::new(context);
         let listener = |event| show(&progress, event);
-        let prepared = prepare(request, &listener).await?;
+        let prepared = prepare(request.clone(), &listener).await?;
+        let mut checked = None;
+        if args.check {
+            let times = usize::from(args.times);
+            let verdict = reproduce::check(context, &request, &prepared, times, &progress).await?;
+            if !verdict.is_reproducible() {
+                return Ok(Outcome::Differs(verdict));
+            }
+            checked = Some(verdict);
+        }
         storing.set(true);
         let store = Store::open_or_create(&folder).await?;
         let built = prepared.store(&store, &listener).await?;
         progress.finish();
         progress.ok(&Task::new("store"), &stored(&built), None);
-        Ok(built)
+        Ok(Outcome::Built(built, checked))
     };
-    let built = block_on(work).map_err(|error| interrupted(error, storing.get()))?;
+    let outcome = block_on(work).map_err(|error| interrupted(error, storing.get()))?;
+    let (built, checked) = match outcome {
+        Outcome::Built(built, checked) => (built, checked),
+        Outcome::Differs(verdict) => return reproduce::report(context, &verdict),
+    };
+    for line in checked.iter().flat_map(reproduce::not_varied) {
+        context.output.warning(&line);
+    }
     if !built.others.is_empty() {
         let (commit, other) = (
             built.commit.as_deref().unwrap_or_default(),
@@ -80,10 +112,23 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             built.release.short()
         ));
     }
-    context
-        .output
-        .result(&built.release.to_string(), || document(&built))?;
+    context.output.result(&built.release.to_string(), || {
+        let mut object = document(&built);
+        if let Some(verdict) = &checked {
+            object["reproducible"] = json!(true);
+            object["check"] = reproduce::document(verdict);
+        }
+        object
+    })?;
     Ok(ExitCode::Ok)
+}
+
+/// How a build without an error ends.
+enum Outcome {
+    /// Stored, and checked when that was asked for.
+    Built(Built, Option<Reproduced>),
+    /// It ran again and gave something else.
+    Differs(Reproduced),
 }
 
 /// What is true after a signal ended a build.

@@ -29,13 +29,8 @@ pub struct Finding {
 pub(super) struct Examined {
     pub(super) finding: Finding,
     pub(super) suspects: Vec<&'static Rule>,
-}
-
-impl Examined {
     /// Whether another build could tell more about it.
-    pub(super) fn is_open(&self) -> bool {
-        !matches!(self.finding.cause, Some(Cause { proof, .. }) if proof != Proof::Looks)
-    }
+    pub(super) open: bool,
 }
 
 /// Looks at differences between two builds; those that only follow from others come last.
@@ -69,7 +64,11 @@ pub(super) fn examine(
             excerpt,
             cause,
         };
-        examined.push(Examined { finding, suspects });
+        examined.push(Examined {
+            open: cause.is_none_or(|cause| cause.proof == Proof::Looks),
+            finding,
+            suspects,
+        });
     }
     examined.sort_by_key(|one| {
         one.finding
@@ -79,7 +78,7 @@ pub(super) fn examine(
     Ok(examined)
 }
 
-/// Returns the proven cause of a difference that shows when only `condition` is varied, or nothing.
+/// Returns the cause of a difference that shows when only `condition` is varied, or nothing.
 pub(super) fn prove(
     first: &BuiltTree,
     second: &BuiltTree,

@@ -36,7 +36,7 @@ pub(super) async fn isolate<B: AsyncFn(&Conditions) -> Result<BuiltTree, BuildEr
 
 /// The condition that most likely explains what is still open; `None` when nothing is.
 fn next(examined: &[Examined], left: &[Condition]) -> Option<Condition> {
-    let mut open = examined.iter().filter(|one| one.is_open()).peekable();
+    let mut open = examined.iter().filter(|one| one.open).peekable();
     open.peek()?;
     let mut suspected = open
         .flat_map(|one| &one.suspects)
@@ -66,10 +66,11 @@ async fn attempt<B: AsyncFn(&Conditions) -> Result<BuiltTree, BuildError>>(
             return Ok(Attempt { varied, outcome });
         }
     };
-    for one in examined.iter_mut().filter(|one| one.is_open()) {
+    for one in examined.iter_mut().filter(|one| one.open) {
         if let Some(again) = same(&one.finding.difference, &rebuilt.differences) {
             let cause = rebuilder.prove(&rebuilt.tree, again, varied).await?;
             one.finding.cause = Some(cause);
+            one.open = false;
         }
     }
     let outcome = Ok(rebuilt.differences.len() as u64);

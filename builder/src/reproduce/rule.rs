@@ -251,12 +251,18 @@ pub(super) fn proven(evidence: &Evidence<'_>, condition: Condition) -> Cause {
     }
 }
 
-/// Returns the cause of a file that differs when no condition is varied.
+/// Returns the cause of a file that differs when no condition is varied. Some differ all the same,
+/// such as the place of a build without a sandbox; then looks have to do.
 pub(super) fn unsteady(evidence: &Evidence<'_>) -> Cause {
-    let rules = suspects(evidence);
-    let rule = rules.iter().find(|rule| rule.unsteady);
-    Cause {
-        known: rule.map_or(cause::UNSTEADY, |rule| rule.known),
-        proof: Proof::Unsteady,
+    match suspects(evidence).first() {
+        Some(rule) if rule.unsteady => Cause {
+            known: rule.known,
+            proof: Proof::Unsteady,
+        },
+        Some(rule) => rule.suspicion(),
+        None => Cause {
+            known: cause::UNSTEADY,
+            proof: Proof::Unsteady,
+        },
     }
 }

@@ -71,13 +71,14 @@ impl Circumstances {
         seconds(self.started)..=seconds(self.finished)
     }
 
-    /// Whether the other build ran under another condition of this kind.
+    /// Whether the other build ran under another condition of this kind. Where it lay is compared
+    /// as it was: without a sandbox each build lies elsewhere, asked or not.
     pub(super) fn differs(&self, other: &Self, condition: Condition) -> bool {
-        let value = |side: &Self| {
-            let mut values = side.conditions.values();
-            (!side.unvaried.contains_key(&condition))
-                .then(|| values.remove(&condition))
-                .flatten()
+        let value = |side: &Self| match condition {
+            Condition::Place => Some(side.folder.clone()),
+            Condition::Home => Some(side.home.clone()),
+            _ if side.unvaried.contains_key(&condition) => None,
+            _ => side.conditions.values().remove(&condition),
         };
         match (value(self), value(other)) {
             (Some(one), Some(two)) => one != two,

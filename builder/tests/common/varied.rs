@@ -35,12 +35,10 @@ pub fn build(source: &Path, conditions: &Conditions) -> Result<BuiltTree, BuildE
     let output = command(private.path(), conditions).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     if !output.status.success() {
-        return Err(BuildError::Step {
-            step: "make",
-            command: "sh make.sh".to_owned(),
-            status: output.status.to_string(),
-            output: vec![String::from_utf8_lossy(&said).into_owned()],
-            log: PathBuf::new(),
+        // Any error that passes on what was said.
+        return Err(BuildError::Git {
+            what: "run make.sh",
+            said: vec![String::from_utf8_lossy(&said).into_owned()],
         });
     }
     let circumstances = Circumstances {

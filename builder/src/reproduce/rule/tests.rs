@@ -302,6 +302,17 @@ fn proof_by_another_build_is_stronger_than_looks() {
 }
 
 #[test]
+fn without_a_sandbox_the_place_differs_unasked() {
+    let mut case = Case::new("a", "/tmp/one/build", "/tmp/two/build");
+    case.second = case.first.clone();
+    assert_eq!(case.with(unsteady).known.id, "unsteady");
+    (case.first.folder, case.second.folder) =
+        ("/tmp/one/build".to_owned(), "/tmp/two/build".to_owned());
+    let told = case.with(unsteady);
+    assert_eq!((told.known.id, told.proof), ("path", Proof::Looks));
+}
+
+#[test]
 fn every_cause_has_one_name() {
     let mut ids: Vec<&str> = RULES.iter().map(|rule| rule.known.id).collect();
     ids.extend([cause::UNSTEADY.id, cause::FOLLOWS.id]);
