@@ -63,6 +63,12 @@ impl Prepared {
         self.scratch.tree()
     }
 
+    /// The full commit that was built, or the one that a work tree is based on, if any.
+    #[must_use]
+    pub fn commit(&self) -> Option<&str> {
+        self.origin.source.commit.as_deref()
+    }
+
     /// The verdicts of the gates.
     #[must_use]
     pub fn gates(&self) -> &[GateResult] {

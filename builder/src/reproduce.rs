@@ -38,9 +38,6 @@ use crate::error::BuildError;
 use isolate::isolate;
 use rebuild::Rebuilder;
 
-/// Of so many differences the cause is looked for; a fault that shows in more files shows in these.
-const EXAMINED: usize = 50;
-
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {

@@ -7,7 +7,9 @@ use relstore_builder::conditions::{Condition, Conditions};
 use relstore_builder::reproduce::{
     self, Attempt, BuiltTree, Cause, Circumstances, Event, Finding, Proof, Verdict,
 };
-use relstore_builder::{BuildError, BuildRequest, Event as BuildEvent, Prepared, prepare};
+use relstore_builder::{
+    BuildError, BuildRequest, Event as BuildEvent, Prepared, SourceSpec, prepare,
+};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -44,10 +46,16 @@ pub(super) async fn check(
     };
     let first = circumstances(prepared, &Conditions::default(), request.now);
     let first = BuiltTree::new(prepared.tree(), first, ());
+    // A branch may have moved on meanwhile.
+    let source = match (&request.source, prepared.commit()) {
+        (SourceSpec::Commit(_), Some(commit)) => SourceSpec::Commit(commit.to_owned()),
+        (source, _) => source.clone(),
+    };
     let build = async |conditions: &Conditions| -> std::result::Result<BuiltTree, BuildError> {
         let started = context.now();
         let request = BuildRequest {
             now: started,
+            source: source.clone(),
             ..request.clone()
         };
         let prepared = prepare(request, &|event| again_printed(progress, event)).await?;
@@ -158,11 +166,16 @@ fn by_cause(findings: &[Finding]) -> Vec<Vec<&Finding>> {
 
 fn group(text: &mut String, findings: &[&Finding]) {
     let cause = findings[0].cause;
-    let sentence = cause.map_or("the cause is not known", |cause| cause.known.sentence);
-    let _ = writeln!(text, "\n{sentence}");
-    if let Some(cause) = cause {
-        let _ = writeln!(text, "  {}: {}", cause.known.id, proof(cause));
-    }
+    let _ = match cause {
+        Some(cause) => writeln!(
+            text,
+            "\n{}: {}\n  {}",
+            cause.known.id,
+            cause.known.sentence,
+            proof(cause)
+        ),
+        None => writeln!(text, "\nunknown cause"),
+    };
     for (index, finding) in findings.iter().enumerate().take(PATHS_SHOWN) {
         let difference = &finding.difference;
         let other = difference
@@ -192,12 +205,12 @@ fn group(text: &mut String, findings: &[&Finding]) {
 fn proof(cause: Cause) -> String {
     match cause.proof {
         Proof::Alone(condition) => format!(
-            "proved, differs when only {} is varied",
+            "proved: it differs when only {} is varied",
             with_article(condition)
         ),
-        Proof::Unsteady => "proved, differs although nothing is varied".to_owned(),
+        Proof::Unsteady => "proved: it differs although nothing is varied".to_owned(),
         Proof::Follows => "follows from the others".to_owned(),
-        Proof::Looks => "not proved, it looks so".to_owned(),
+        Proof::Looks => "not proved: it looks so".to_owned(),
     }
 }
 
@@ -328,8 +341,8 @@ mod tests {
         let expected = "\
 the release is not reproducible: 3 differences in 3 entries
 
-it differs from build to build although nothing around it does: random numbers, memory addresses, or work done at the same time
-  unsteady: proved, differs although nothing is varied
+unsteady: it differs from build to build although nothing around it does: random numbers, memory addresses, or work done at the same time
+  proved: it differs although nothing is varied
   content  a.txt
     @@ -1,2 +1,2 @@
      x
@@ -337,8 +350,8 @@ it differs from build to build although nothing around it does: random numbers, 
     +\\u{1b}[2Jdog
   hint: find the step that writes it (`relstore build -v`) and give it a fixed seed or one worker
 
-it depends on the umask
-  umask: proved, differs when only the umask is varied
+umask: it depends on the umask
+  proved: it differs when only the umask is varied
   content  m.txt
     @@ -1,1 +1,1 @@
     -0022

@@ -7,7 +7,7 @@ use similar::{Algorithm, DiffOp, DiffTag, TextDiff, capture_diff_slices_deadline
 /// After this long a comparison of two texts becomes approximate.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// More changes of one file say nothing new.
-const MOST: usize = 1000;
+const MOST: usize = 100;
 /// Characters of the line on each side of a change.
 const AROUND: usize = 160;
 

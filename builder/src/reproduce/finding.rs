@@ -14,6 +14,11 @@ use super::tree::BuiltTree;
 use crate::conditions::Condition;
 use crate::error::BuildError;
 
+/// Of so many differences the cause is looked for; a fault that shows in more files shows in these.
+const EXAMINED: usize = 50;
+/// So many files are read at most to find them.
+const READ: usize = 1000;
+
 /// What is known about one difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -33,16 +38,39 @@ pub(super) struct Examined {
     pub(super) open: bool,
 }
 
-/// Looks at differences between two builds; those that only follow from others come last.
+impl Examined {
+    fn following(difference: Difference, stretch: &Stretch) -> Self {
+        let cause = Cause {
+            known: FOLLOWS,
+            proof: Proof::Follows,
+        };
+        Self {
+            finding: Finding {
+                difference,
+                excerpt: excerpt(stretch),
+                cause: Some(cause),
+            },
+            suspects: Vec::new(),
+            open: false,
+        }
+    }
+}
+
+/// Looks at the first differences between two builds. Those that only follow from others come
+/// last and take no room from the others: of one changed script a hundred may follow.
 pub(super) fn examine(
     first: &BuiltTree,
     second: &BuiltTree,
     differences: Vec<Difference>,
 ) -> Result<Vec<Examined>, BuildError> {
     let renames: Vec<(String, String)> = differences.iter().filter_map(rename).collect();
-    let mut examined = Vec::new();
-    for difference in differences {
+    let (mut causes, mut following) = (Vec::new(), Vec::new());
+    for difference in differences.into_iter().take(READ) {
         let stretch = read(&first.tree, &second.tree, &difference)?;
+        if follows(&stretch, &renames) {
+            following.push(Examined::following(difference, &stretch));
+            continue;
+        }
         let evidence = Evidence::new(
             &difference,
             &stretch,
@@ -50,32 +78,22 @@ pub(super) fn examine(
             &second.circumstances,
         );
         let suspects = rule::suspects(&evidence);
-        let cause = if follows(&stretch, &renames) {
-            Some(Cause {
-                known: FOLLOWS,
-                proof: Proof::Follows,
-            })
-        } else {
-            suspects.first().map(|rule| rule.suspicion())
-        };
-        let excerpt = excerpt(&stretch);
-        let finding = Finding {
-            difference,
-            excerpt,
-            cause,
-        };
-        examined.push(Examined {
-            open: cause.is_none_or(|cause| cause.proof == Proof::Looks),
-            finding,
+        causes.push(Examined {
+            finding: Finding {
+                excerpt: excerpt(&stretch),
+                cause: suspects.first().map(|rule| rule.suspicion()),
+                difference,
+            },
             suspects,
+            open: true,
         });
+        if causes.len() == EXAMINED {
+            break;
+        }
     }
-    examined.sort_by_key(|one| {
-        one.finding
-            .cause
-            .is_some_and(|cause| cause.proof == Proof::Follows)
-    });
-    Ok(examined)
+    following.truncate(EXAMINED);
+    causes.append(&mut following);
+    Ok(causes)
 }
 
 /// Returns the cause of a difference that shows when only `condition` is varied, or nothing.
@@ -139,4 +157,55 @@ fn follows(stretch: &Stretch, renames: &[(String, String)]) -> bool {
         .iter()
         .fold(old.to_owned(), |text, (from, to)| text.replace(from, to));
     old != new && renamed == new
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::difference::compare;
+    use super::super::tree::Circumstances;
+    use super::*;
+    use crate::conditions::Conditions;
+    use std::collections::BTreeMap;
+    use std::time::SystemTime;
+
+    fn built(root: &Path) -> BuiltTree {
+        let circumstances = Circumstances {
+            conditions: Conditions::default(),
+            unvaried: BTreeMap::new(),
+            folder: "/build".to_owned(),
+            home: "/home".to_owned(),
+            env: BTreeMap::new(),
+            started: SystemTime::UNIX_EPOCH,
+            finished: SystemTime::UNIX_EPOCH,
+        };
+        BuiltTree::new(root.to_owned(), circumstances, ())
+    }
+
+    /// One script that changed, and a hundred that name it.
+    fn assets(hash: &str) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join(format!("z-{hash}.js")), hash).unwrap();
+        for number in 0..100 {
+            let script = format!("import './z-{hash}.js'; // {number}");
+            std::fs::write(root.path().join(format!("page{number}.js")), script).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn files_that_follow_do_not_hide_the_one_they_follow_from() {
+        let (one, two) = (assets("A1b2C3d4"), assets("E5f6G7h8"));
+        let differences = compare(one.path(), two.path()).unwrap();
+        assert_eq!(differences.len(), 101);
+        let examined = examine(&built(one.path()), &built(two.path()), differences).unwrap();
+        let told = |index: usize| {
+            let one: &Examined = &examined[index];
+            (one.finding.difference.path().to_string(), one.open)
+        };
+        assert_eq!(examined.len(), 1 + EXAMINED);
+        assert_eq!(told(0), ("z-A1b2C3d4.js".to_owned(), true));
+        assert_eq!(told(1), ("page0.js".to_owned(), false));
+        assert_eq!(examined[1].finding.cause.unwrap().known, FOLLOWS);
+    }
 }

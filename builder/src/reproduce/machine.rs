@@ -1,8 +1,10 @@
-//! What the machine of a check can vary. Pure.
+//! What the machine of a check can vary.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::conditions::Condition;
+use crate::process;
 
 /// What is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,18 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Looks at this machine; whether steps run in a sandbox is decided elsewhere.
+    #[must_use]
+    pub fn look(search_path: &str, sandbox: bool) -> Self {
+        Self {
+            sandbox,
+            clock: fake_clock().is_some(),
+            taskset: process::find(search_path, "taskset").is_some(),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            tmpfs: Path::new("/dev/shm").is_dir(),
+        }
+    }
+
     /// Returns the conditions that cannot be varied here, and why.
     #[must_use]
     pub fn unvaried(&self) -> BTreeMap<Condition, String> {
@@ -55,9 +69,30 @@ impl Machine {
     }
 }
 
+/// The library that shows programs another time, where it is installed.
+pub(crate) fn fake_clock() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    folders
+        .map(|folder| folder.path().join("faketime/libfaketime.so.1"))
+        .find(|library| library.is_file())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn machine_of_the_tests_has_all_they_need() {
+        let machine = Machine::look("/usr/local/bin:/usr/bin:/bin", true);
+        let unvaried = machine.unvaried();
+        assert!(
+            unvaried
+                .keys()
+                .all(|condition| *condition == Condition::Cpus),
+            "{unvaried:?}"
+        );
+        assert!(!Machine::look("", true).taskset);
+    }
 
     #[test]
     fn what_is_lacking_is_told() {

@@ -9,7 +9,7 @@ use super::cause::Cause;
 use super::difference::{Difference, differences, manifest};
 use super::finding::{self, Examined};
 use super::tree::BuiltTree;
-use super::{EXAMINED, Event, Listener};
+use super::{Event, Listener};
 use crate::conditions::{Condition, Conditions};
 use crate::error::BuildError;
 
@@ -85,12 +85,7 @@ impl<'a, B: AsyncFn(&Conditions) -> Result<BuiltTree, BuildError>> Rebuilder<'a,
     /// Looks at the first differences.
     pub(super) async fn examine(&self, rebuilt: Rebuilt) -> Result<Vec<Examined>, BuildError> {
         let first = Arc::clone(&self.first);
-        blocking(move || {
-            let mut differences = rebuilt.differences;
-            differences.truncate(EXAMINED);
-            finding::examine(&first, &rebuilt.tree, differences)
-        })
-        .await
+        blocking(move || finding::examine(&first, &rebuilt.tree, rebuilt.differences)).await
     }
 
     /// Names the cause of a difference that shows when only `condition` is varied, or nothing.
