@@ -306,6 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn same_content_under_another_name_is_a_difference() {
+        let (one, two) = (tree(&[("dump-1", "x")]), tree(&[("dump-2", "x")]));
+        let differences = compare(one.path(), two.path()).unwrap();
+        assert_eq!(differences.len(), 1);
+        assert_eq!(differences[0].kind, DifferenceKind::Name);
+        let paths = (differences[0].path(), differences[0].other_path().unwrap());
+        assert_eq!(
+            (paths.0.to_string(), paths.1.to_string()),
+            ("dump-1".to_owned(), "dump-2".to_owned())
+        );
+    }
+
+    #[test]
     fn hash_in_a_name_is_told_from_a_word() {
         for (path, expected) in [
             ("build/assets/app-r37Ue4QT.css", "build/assets/app*.css"),
