@@ -92,6 +92,7 @@
             pkgs.cargo-deny
             pkgs.b3sum
             pkgs.zstd
+            pkgs.libfaketime
           ];
         };
       });
@@ -113,6 +114,7 @@
             pkgs.cargo-nextest
             pkgs.b3sum
             pkgs.zstd
+            pkgs.libfaketime
           ]
         ) "cargo nextest run --workspace --offline";
       });

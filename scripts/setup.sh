@@ -66,6 +66,8 @@ if [ "$mode" = test ]; then
     program nix nix-bin
     program wrk wrk
     program zstd zstd
+    program faketime faketime
+    program taskset util-linux
 fi
 
 if [ "$mode" = bench ]; then program rsync rsync; fi

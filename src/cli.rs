@@ -22,7 +22,7 @@ Example, from a checkout to a live site and back:
   relstore rollback --env prod
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 bad input, 4 gate failed, 5 nothing changed,
-6 rolled back, 7 state unknown, 8 drift, 9 busy, 10 interrupted";
+6 rolled back, 7 state unknown, 8 drift, 9 busy, 10 interrupted, 11 not reproducible";
 
 /// Reproducible, content-addressed releases for Laravel: build, store, deploy, verify, roll back.
 #[derive(Debug, Parser)]

@@ -10,6 +10,7 @@ pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod manifest;
 mod preview;
+mod reproduce;
 pub(crate) mod rollback;
 pub(crate) mod show;
 pub(crate) mod status;

@@ -26,6 +26,8 @@ pub(crate) enum ExitCode {
     Busy = 9,
     /// A signal ended it. A deploy leaves the hosts to undo what was not confirmed.
     Interrupted = 10,
+    /// A build gave another tree when it ran again; nothing was stored.
+    NotReproducible = 11,
 }
 
 impl ExitCode {
@@ -77,6 +79,11 @@ impl ExitCode {
             Self::Interrupted,
             "interrupted",
             "a signal ended it; a deploy leaves hosts to undo what was not confirmed",
+        ),
+        (
+            Self::NotReproducible,
+            "not-reproducible",
+            "a build gave another tree when it ran again; nothing was stored",
         ),
     ];
 

@@ -391,3 +391,17 @@ fn check_asks_the_gates_of_a_folder_and_of_a_release() {
     );
     env.run(["check", "./nowhere"]).fails(3);
 }
+
+#[test]
+fn check_builds_again_and_stores_what_is_always_the_same() {
+    let env = application();
+    let ran = env.run(["build", "--check", "--times", "1", "--json"]).ok();
+    let document = ran.json();
+    assert_eq!(document["reproducible"], true);
+    assert_eq!(document["check"]["rebuilds"], 1);
+    assert_eq!(document["check"]["findings"], serde_json::json!([]));
+    assert!(ran.stderr.contains("all varied"), "{}", ran.stderr);
+    let release = document["release"].as_str().unwrap();
+    env.run(["show", release]).ok();
+    assert_eq!(env.run(["build", "--times", "3"]).code, 2);
+}

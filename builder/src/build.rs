@@ -20,7 +20,7 @@ use crate::exclude::Excludes;
 use crate::gate::{self, GateResult};
 use crate::lay_out::{Files, LayOut};
 use crate::plan::{self, Facts, Plan, PlanError, Wanted};
-use crate::prepared::{Built, Prepared};
+use crate::prepared::{Built, Prepared, Surroundings};
 use crate::provenance::{Origin, sha256, timestamp};
 use crate::run::{self, Clock, Ran, Runner};
 use crate::sandbox::{self, Probe, SandboxMode};
@@ -146,7 +146,12 @@ pub async fn prepare(
             source: None,
         });
     }
-    let Done { plan, ran, tools } = done;
+    let Done {
+        plan,
+        ran,
+        tools,
+        surroundings,
+    } = done;
     let origin = Origin {
         source: exported.source,
         revision: match &request.source {
@@ -168,6 +173,7 @@ pub async fn prepare(
         layout: request.layout.clone(),
         origin,
         steps: ran.results,
+        surroundings,
     })
 }
 
@@ -255,6 +261,7 @@ struct Done {
     ran: Ran,
     /// Versions by name.
     tools: BTreeMap<String, String>,
+    surroundings: Surroundings,
 }
 
 impl Stage<'_> {
@@ -284,6 +291,7 @@ impl Stage<'_> {
         workshop.tool_files = &tool_files;
         let project = std::path::absolute(&request.project).at("find", &request.project)?;
         let project = format!("{}\n{}", project.display(), request.root);
+        let surroundings = workshop.surroundings();
         let runner = Runner {
             workshop,
             source: &self.exported.tree,
@@ -299,7 +307,12 @@ impl Stage<'_> {
             .iter()
             .map(|(tool, known)| (tool.program().to_owned(), known.version.clone()))
             .collect();
-        Ok(Done { plan, ran, tools })
+        Ok(Done {
+            plan,
+            ran,
+            tools,
+            surroundings,
+        })
     }
 
     /// The program that makes sandboxes, when steps shall run in them and can.

@@ -219,6 +219,14 @@ pub enum BuildError {
         /// The step that failed, probably because of what is missing.
         source: Option<Box<BuildError>>,
     },
+    /// A build that succeeded failed when it ran again to be compared.
+    #[error("the build fails when it runs again with {varied}")]
+    Rebuild {
+        /// The conditions that were other ones, with their values.
+        varied: String,
+        /// How it failed.
+        source: Box<BuildError>,
+    },
     /// The store failed.
     #[error("the release was not stored")]
     Store(#[from] StoreError),
@@ -265,6 +273,7 @@ impl BuildError {
                 format!("now {}", now.short()),
             ],
             Self::StepRefused { said, .. } | Self::Git { said, .. } => said.clone(),
+            Self::Rebuild { source, .. } => source.details(),
             _ => Vec::new(),
         }
     }
@@ -336,6 +345,7 @@ impl BuildError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on this disk; nothing was stored".to_owned())
             }
+            Self::Rebuild { source, .. } => source.hint(),
             Self::Store(error) => error.hint(),
             _ => None,
         }

@@ -4,7 +4,7 @@
 //! source -> plan (pure) -> steps -> assemble -> gates -> import -> records
 //! ```
 //! [`build`](build()) does it all; [`prepare`] does all but the last two and so never touches a store.
-//! Pure parts: [`exclude`], [`step`], [`plan`], [`provenance`]. The crate reads no environment
+//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`provenance`]. The crate reads no environment
 //! variable, no clock and no home folder: what it needs of them is in the [`BuildRequest`].
 //! [`imported`] makes a release of a folder that was not built here.
 
@@ -28,6 +28,7 @@ pub mod prepared;
 pub mod preset;
 mod process;
 pub mod provenance;
+pub mod reproduce;
 mod run;
 mod sandbox;
 mod scratch;
@@ -48,7 +49,7 @@ pub use gate::{Gate, GateResult, Verdict};
 pub use lay_out::Trespass;
 pub use made::How;
 pub use plan::{StepSettings, Wanted};
-pub use prepared::{Built, Prepared};
+pub use prepared::{Built, Prepared, Surroundings};
 pub use preset::Preset;
 pub use run::StepResult;
 pub use sandbox::SandboxMode;

@@ -54,13 +54,37 @@ pub struct Prepared {
     pub(crate) layout: Layout,
     pub(crate) origin: Origin,
     pub(crate) steps: Vec<StepResult>,
+    pub(crate) surroundings: Surroundings,
+}
+
+/// What steps saw around them, to find it again in what they made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Whether they ran in a sandbox.
+    pub sandboxed: bool,
+    /// The folder of the application; without a sandbox one above those of the steps.
+    pub folder: String,
+    /// HOME, likewise.
+    pub home: String,
 }
 
 impl Prepared {
+    /// What the steps saw around them.
+    #[must_use]
+    pub const fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
     /// The tree; nobody may write to it.
     #[must_use]
     pub fn tree(&self) -> PathBuf {
         self.scratch.tree()
+    }
+
+    /// The full commit that was built, or the one that a work tree is based on, if any.
+    #[must_use]
+    pub fn commit(&self) -> Option<&str> {
+        self.origin.source.commit.as_deref()
     }
 
     /// The verdicts of the gates.

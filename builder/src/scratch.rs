@@ -111,6 +111,11 @@ impl Scratch {
         Ok(scratch)
     }
 
+    /// The folder above all others of this build.
+    pub(crate) fn private(&self) -> &Path {
+        &self.private
+    }
+
     /// The exported source.
     pub(crate) fn source(&self) -> PathBuf {
         self.private.join("source")

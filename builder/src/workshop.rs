@@ -8,7 +8,9 @@ use crate::conditions::Conditions;
 use crate::error::BuildError;
 use crate::event::Listener;
 use crate::plan::Plan;
+use crate::prepared::Surroundings;
 use crate::process::{self, Ended, Invocation};
+use crate::reproduce::fake_clock;
 use crate::sandbox::{self, View};
 use crate::scratch::{Scratch, StepFolders};
 use crate::secret::Secrets;
@@ -78,6 +80,24 @@ impl Workshop<'_> {
         }
         let needed = |path: &PathBuf| path.is_absolute() && !sandbox::is_shown(path);
         Ok(files.into_iter().filter(needed).collect())
+    }
+
+    /// What steps see around them.
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        let sandboxed = self.bwrap.is_some();
+        let (place, home) = (&self.conditions.place, &self.conditions.home);
+        let above = match sandboxed {
+            true => String::new(),
+            false => self.scratch.private().display().to_string(),
+        };
+        Surroundings {
+            sandboxed,
+            folder: match sandboxed {
+                true => format!("/{place}"),
+                false => above.clone(),
+            },
+            home: format!("{above}/{home}"),
+        }
     }
 
     /// Runs all commands of a step.
@@ -281,12 +301,4 @@ impl Places {
             above: text(&folders.top),
         }
     }
-}
-
-/// The library that shows programs another time, where it is installed.
-fn fake_clock() -> Option<PathBuf> {
-    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
-    folders
-        .map(|folder| folder.path().join("faketime/libfaketime.so.1"))
-        .find(|library| library.is_file())
 }

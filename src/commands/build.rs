@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use relstore_builder::conditions::Conditions;
+use relstore_builder::reproduce::Verdict as Reproduced;
 use relstore_builder::{
     BuildRequest, Built, Event, GateResult, How, SourceSpec, StepResult, StorePlace, Verdict,
     Wanted, prepare,
@@ -13,6 +14,7 @@ use relstore_store::event::Event as StoreEvent;
 use relstore_store::{Store, StoreError};
 use serde_json::{Value, json};
 
+use super::reproduce;
 use crate::config::Config;
 use crate::context::Context;
 use crate::credentials;
@@ -33,7 +35,8 @@ use crate::stored::block_on;
   relstore build                     the commit HEAD
   relstore build --ref v1.4.0        a tag, branch or commit
   relstore build --dirty             the work tree as it is, recorded as dirty
-  relstore build --explain           why each step ran, or that it did not have to")]
+  relstore build --explain           why each step ran, or that it did not have to
+  relstore build --check             is it the same when it is built again elsewhere, later?")]
 pub(crate) struct Args {
     /// The commit, branch or tag to build
     #[arg(
@@ -52,6 +55,19 @@ pub(crate) struct Args {
     /// Take a Composer package although its files are not those that were first installed
     #[arg(long = "accept-package", value_name = "NAME")]
     pub(crate) accept_packages: Vec<String>,
+    /// Build again under other conditions (path, time, locale, ...) and compare; what differs is
+    /// not stored
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// How often to build again
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "check",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
+    pub(crate) times: u8,
 }
 
 /// Runs the command.
@@ -67,16 +83,32 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         let progress = Progress::new(context);
         let listener = |event| show(context, &progress, args.explain, event);
         let place = StorePlace::new(folder.clone());
-        let prepared = prepare(request, Some(&place), &listener).await?;
+        let prepared = prepare(request.clone(), Some(&place), &listener).await?;
+        let mut checked = None;
+        if args.check {
+            let times = usize::from(args.times);
+            let verdict = reproduce::check(context, &request, &prepared, times, &progress).await?;
+            if !verdict.is_reproducible() {
+                return Ok(Outcome::Differs(verdict));
+            }
+            checked = Some(verdict);
+        }
         storing.set(true);
         let store = place.make().await?;
         let built = prepared.store(store, &listener).await?;
         store.forget_derivations(config.keep_derivations).await?;
         progress.finish();
         progress.ok(&Task::new("store"), &stored(&built), None);
-        Ok(built)
+        Ok(Outcome::Built(built, checked))
     };
-    let built = block_on(work).map_err(|error| interrupted(error, storing.get()))?;
+    let outcome = block_on(work).map_err(|error| interrupted(error, storing.get()))?;
+    let (built, checked) = match outcome {
+        Outcome::Built(built, checked) => (built, checked),
+        Outcome::Differs(verdict) => return reproduce::report(context, &verdict),
+    };
+    for line in checked.iter().flat_map(reproduce::not_varied) {
+        context.output.warning(&line);
+    }
     if !built.others.is_empty() {
         let (commit, other) = (
             built.commit.as_deref().unwrap_or_default(),
@@ -90,10 +122,23 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             built.release.short()
         ));
     }
-    context
-        .output
-        .result(&built.release.to_string(), || document(&built))?;
+    context.output.result(&built.release.to_string(), || {
+        let mut object = document(&built);
+        if let Some(verdict) = &checked {
+            object["reproducible"] = json!(true);
+            object["check"] = reproduce::document(verdict);
+        }
+        object
+    })?;
     Ok(ExitCode::Ok)
+}
+
+/// How a build without an error ends.
+enum Outcome {
+    /// Stored, and checked when that was asked for.
+    Built(Built, Option<Reproduced>),
+    /// It ran again and gave something else.
+    Differs(Reproduced),
 }
 
 /// What is true after a signal ended a build.
