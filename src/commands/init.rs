@@ -102,9 +102,9 @@ fn warnings(findings: &Findings) -> Vec<String> {
     }
     if let Some(step) = findings.frontend.step() {
         match findings.package_lock {
-            Some(("npm", _)) => {}
+            Some((_, "package-lock.json") | ("pnpm" | "yarn", _)) => {}
             Some((manager, file)) => warnings.push(format!(
-                "the {step} step installs with npm, this project has {file} of {manager}; `npm install --package-lock-only` writes package-lock.json"
+                "no step of relstore reads {file} of {manager}, and {step} needs packages; `npm install --package-lock-only` writes package-lock.json"
             )),
             None => warnings.push(
                 "there is no package-lock.json; `npm install --package-lock-only` writes it, and it must be committed".to_owned(),
@@ -128,7 +128,13 @@ fn relstore_toml(findings: &Findings) -> String {
     let frontend = &findings.frontend;
     let app = toml_edit::Value::from(findings.app.as_str());
     let mut text = format!("app = {app}\n\n[build]\n");
-    let steps: Vec<&str> = std::iter::once("composer").chain(frontend.step()).collect();
+    let mut steps = vec!["composer"];
+    if let Some(step) = frontend.step() {
+        // npm comes along by itself.
+        let manager = findings.package_lock.map(|(manager, _)| manager);
+        steps.extend(manager.filter(|name| matches!(*name, "pnpm" | "yarn")));
+        steps.push(step);
+    }
     let _ = writeln!(text, "steps = {}", list(&steps));
     if let Some(prefix) = frontend.variable_prefix() {
         let names: Vec<String> = findings
@@ -265,8 +271,15 @@ mod tests {
         assert_eq!(warnings(&bare).len(), 2);
         let pnpm = Findings {
             package_lock: Some(("pnpm", "pnpm-lock.yaml")),
+            ..vite.clone()
+        };
+        assert!(warnings(&pnpm).is_empty());
+        let steps = [Preset::Composer, Preset::Pnpm, Preset::Vite];
+        assert_eq!(parse(&relstore_toml(&pnpm)).build.steps, steps);
+        let bun = Findings {
+            package_lock: Some(("bun", "bun.lock")),
             ..vite
         };
-        assert!(warnings(&pnpm)[0].contains("pnpm"), "{:?}", warnings(&pnpm));
+        assert!(warnings(&bun)[0].contains("bun"), "{:?}", warnings(&bun));
     }
 }
