@@ -10,6 +10,7 @@
 
 pub mod assemble;
 pub mod build;
+pub mod check;
 pub mod conditions;
 pub mod derivation;
 pub mod error;
@@ -33,6 +34,7 @@ mod run;
 mod sandbox;
 mod scratch;
 pub mod secret;
+pub mod service;
 pub mod source;
 mod source_tree;
 pub mod step;
