@@ -28,7 +28,7 @@ use crate::service::Service;
 pub use event::CheckEvent;
 pub use plan::{CheckPlan, plan};
 pub use result::{CheckOutcome, CheckResult, JunitSummary};
-pub use run::CheckRunner;
+pub use run::{CheckRunner, Sandbox};
 
 /// A command that judges a built tree.
 #[derive(Debug, Clone, PartialEq, Eq)]

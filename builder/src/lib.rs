@@ -4,7 +4,7 @@
 //! source -> plan (pure) -> steps -> assemble -> gates -> import -> records
 //! ```
 //! [`build`](build()) does it all; [`prepare`] does all but the last two and so never touches a store.
-//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`provenance`]. The crate reads no environment
+//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`provenance`], parts of [`check`]. The crate reads no environment
 //! variable, no clock and no home folder: what it needs of them is in the [`BuildRequest`].
 //! [`imported`] makes a release of a folder that was not built here.
 

@@ -5,14 +5,16 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use relstore_builder::check::{
-    Check, CheckEvent, CheckOutcome, CheckPlan, CheckResult, CheckRunner, Group, JunitSummary, plan,
+    Check, CheckEvent, CheckOutcome, CheckPlan, CheckResult, CheckRunner, Group, JunitSummary,
+    Sandbox, plan,
 };
-use relstore_builder::secret::SecretVariables;
+use relstore_builder::secret::Secrets;
 use relstore_builder::service::Service;
 use relstore_builder::{BuildError, Event};
 
@@ -37,20 +39,30 @@ impl Tree {
     }
 
     async fn run(&self, plan: &CheckPlan) -> Vec<CheckResult> {
-        self.run_in(plan, &self.root.path().join("services")).await
+        self.run_in(plan, &self.services(), None).await
     }
 
-    async fn run_in(&self, plan: &CheckPlan, services: &Path) -> Vec<CheckResult> {
+    fn services(&self) -> PathBuf {
+        self.root.path().join("services")
+    }
+
+    async fn run_in(
+        &self,
+        plan: &CheckPlan,
+        services: &Path,
+        sandbox: Option<Sandbox<'_>>,
+    ) -> Vec<CheckResult> {
         std::fs::create_dir_all(services).unwrap();
         CheckRunner {
             tree: &self.tree(),
             services,
             search_path: &common::search_path(),
             env: &BTreeMap::from([(OsString::from("HOME"), self.root.path().into())]),
-            network: &SecretVariables::new([(
+            secrets: &Secrets::new([(
                 "HTTPS_PROXY".to_owned(),
                 "http://ann:s3cret@proxy".to_owned(),
             )]),
+            sandbox,
             events: &|event| self.events.lock().unwrap().push(event),
         }
         .run(plan)
@@ -237,7 +249,7 @@ async fn environment_is_what_is_declared_and_secrets_stay_unseen() {
     let mut names = results[0].last_output.clone();
     names.retain(|name| !matches!(name.as_str(), "PWD" | "_" | "SHLVL" | "OLDPWD"));
     names.sort();
-    assert_eq!(names, ["HOME", "MODE", "PATH", "testing"]);
+    assert_eq!(names, ["HOME", "MODE", "PATH", "RELSTORE_CHECK", "testing"]);
     let said = &results[1].last_output;
     assert!(
         said[0].starts_with("http://") && !said[0].contains("s3cret"),
@@ -415,10 +427,76 @@ async fn mariadb_works_where_paths_are_too_long_for_sockets() {
         "tests",
         "echo $DB_SOCKET; test -S $DB_SOCKET",
     )]);
-    let results = tree.run_in(&plan, &deep).await;
+    let results = tree.run_in(&plan, &deep, None).await;
     assert_eq!(results[0].outcome, CheckOutcome::Passed, "{results:#?}");
     let socket = Path::new(&results[0].last_output[0]);
     assert!(socket.starts_with("/tmp") && !socket.parent().unwrap().exists());
+}
+
+#[tokio::test]
+async fn sandboxed_check_sees_its_tree_and_the_socket_and_no_network() {
+    let tree = Tree::new();
+    let services = tree.services();
+    let words = |check: &Check| {
+        let bind = [
+            tree.tree(),
+            "/build".into(),
+            services.clone(),
+            services.clone(),
+        ];
+        let [tree, place, outside, inside] = bind.map(|path: PathBuf| path.into_os_string());
+        let mut words: Vec<OsString> = ["bwrap", "--unshare-all", "--ro-bind", "/usr", "/usr"]
+            .map(OsString::from)
+            .into();
+        words[0] = "/usr/bin/bwrap".into();
+        for name in ["/bin", "/lib", "/lib64"] {
+            words.extend(["--symlink".into(), format!("usr{name}").into(), name.into()]);
+        }
+        words.extend(["--ro-bind", "/etc/php", "/etc/php"].map(OsString::from));
+        words.extend(["--bind".into(), tree, place]);
+        words.extend(["--bind".into(), outside, inside]);
+        words.extend(["--dev", "/dev", "--proc", "/proc", "--chdir", "/build"].map(OsString::from));
+        words.extend(check.network.then(|| "--share-net".into()));
+        words.push("--".into());
+        words
+    };
+    let sandbox = Sandbox {
+        words: &words,
+        place: Path::new("/build"),
+    };
+    let program = tree.tree().join("vendor/bin/where");
+    std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+    std::fs::write(&program, "#!/bin/sh\npwd; ls; cat /proc/net/dev | wc -l\n").unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let place = Check {
+        command: vec!["vendor/bin/where".to_owned()],
+        ..sh("where", Group::Fast, "")
+    };
+    let plan = all(vec![place, with_database("tests", CONNECT)]);
+    let results = tree.run_in(&plan, &services, Some(sandbox)).await;
+    assert_eq!(
+        results[0].last_output,
+        ["/build", "vendor", "3"],
+        "only lo: {results:#?}"
+    );
+    assert_eq!(results[1].outcome, CheckOutcome::Passed, "{results:#?}");
+    assert!(results[1].last_output[0].contains("MariaDB"));
+}
+
+#[tokio::test]
+async fn processes_that_left_their_check_end_with_it_and_those_of_others_go_on() {
+    let tree = Tree::new();
+    let plan = all(vec![
+        sh(
+            "leaver",
+            Group::Fast,
+            "setsid sleep 300 & echo $!; sleep 0.2",
+        ),
+        sh("stayer", Group::Fast, "sleep 1"),
+    ]);
+    let results = tree.run(&plan).await;
+    assert!(ends(&results[0].last_output[0]).await);
+    assert_eq!(results[1].outcome, CheckOutcome::Passed, "{results:#?}");
 }
 
 #[tokio::test]

@@ -16,8 +16,11 @@ use super::tail::Tail;
 use super::{Check, Group, coverage, junit};
 use crate::event::{Event, Listener};
 use crate::process::{self, Ended, Invocation};
-use crate::secret::SecretVariables;
+use crate::secret::Secrets;
 use crate::service::{Service, Services};
+
+/// The variable that tells the processes of one check.
+const MARKER: &str = "RELSTORE_CHECK";
 
 /// What all checks of a build have in common.
 pub struct CheckRunner<'a> {
@@ -29,10 +32,22 @@ pub struct CheckRunner<'a> {
     pub search_path: &'a str,
     /// Variables of every check: HOME, TMPDIR, caches.
     pub env: &'a BTreeMap<OsString, OsString>,
-    /// Variables for checks with network access.
-    pub network: &'a SecretVariables,
+    /// What checks with network access get beside it.
+    pub secrets: &'a Secrets,
+    /// The words in front of a check's program that put it into a sandbox, where there is one. Inside
+    /// the tree lies at `place`, and the folder for services where it is outside.
+    pub sandbox: Option<Sandbox<'a>>,
     /// Who listens.
     pub events: Listener<'a>,
+}
+
+/// A sandbox for checks.
+#[derive(Clone, Copy)]
+pub struct Sandbox<'a> {
+    /// Program and arguments for a check, with or without network.
+    pub words: &'a (dyn Fn(&Check) -> Vec<OsString> + Send + Sync),
+    /// Where the tree is inside.
+    pub place: &'a Path,
 }
 
 impl CheckRunner<'_> {
@@ -122,19 +137,30 @@ impl CheckRunner<'_> {
         services: &Services,
         transcript: &Transcript<'_>,
     ) -> Result<Ended, Vec<String>> {
-        let program = self.program(check)?;
-        let args: Vec<&str> = check.command.iter().skip(1).map(String::as_str).collect();
-        let env = self.environment(check, services).await?;
+        let mut words = match self.sandbox {
+            Some(sandbox) => (sandbox.words)(check),
+            None => Vec::new(),
+        };
+        words.push(self.program(check)?.into());
+        words.extend(check.command.iter().skip(1).map(OsString::from));
+        let program = PathBuf::from(words.remove(0));
+        let mut env = self.environment(check, services).await?;
+        let marker = self.marker(check);
+        env.insert(MARKER.into(), marker.clone());
         for path in [&check.junit, &check.coverage].into_iter().flatten() {
             let removed = report::remove(self.tree, path);
             removed.map_err(|error| vec![format!("cannot remove the old {path}: {error}")])?;
         }
         let invocation = Invocation {
-            program: &program,
-            args: &args,
-            env: &env,
-            folder: self.tree,
+            args: words,
             limit: check.time_limit,
+            // Without a sandbox processes that left the group are found by this.
+            marker: self.sandbox.is_none().then(|| {
+                let mut variable = OsString::from(format!("{MARKER}="));
+                variable.push(marker);
+                variable
+            }),
+            ..Invocation::new(&program, self.tree, env.into_iter().collect())
         };
         let ended = process::run(invocation, &|line| transcript.line(line)).await;
         ended.map_err(|error| vec![error.to_string()])
@@ -146,9 +172,9 @@ impl CheckRunner<'_> {
             let found = process::find(self.search_path, name);
             return found.ok_or_else(|| vec![format!("`{name}` is not installed")]);
         }
-        let program = self.tree.join(name);
-        if program.is_file() {
-            Ok(program)
+        if self.tree.join(name).is_file() {
+            let place = self.sandbox.map_or(self.tree, |sandbox| sandbox.place);
+            Ok(place.join(name))
         } else {
             Err(vec![format!(
                 "`{name}` is not in the tree; is its package in `require-dev` or `devDependencies`?"
@@ -162,12 +188,12 @@ impl CheckRunner<'_> {
         &self,
         check: &Check,
         services: &Services,
-    ) -> Result<Vec<(OsString, OsString)>, Vec<String>> {
+    ) -> Result<BTreeMap<OsString, OsString>, Vec<String>> {
         let mut env = self.env.clone();
         env.insert("PATH".into(), self.search_path.into());
         if check.network {
-            let network = self.network.iter();
-            env.extend(network.map(|(name, value)| (name.into(), value.into())));
+            let secrets = self.secrets.variables();
+            env.extend(secrets.map(|(name, value)| (name.into(), value.into())));
         }
         for service in &check.services {
             let variables = services.variables(*service, &check.name).await;
@@ -179,7 +205,12 @@ impl CheckRunner<'_> {
         }
         let own = check.env.iter();
         env.extend(own.map(|(name, value)| (name.into(), value.into())));
-        Ok(env.into_iter().collect())
+        Ok(env)
+    }
+
+    /// A text that no other check on this machine has in its environment.
+    fn marker(&self, check: &Check) -> OsString {
+        self.services.join(&check.name).into()
     }
 
     /// Adds what the files say that the check wrote. A pass without the JUnit file that the check
@@ -234,7 +265,7 @@ struct Transcript<'a> {
 
 impl Transcript<'_> {
     fn line(&self, line: String) {
-        let line = self.runner.network.redact(line);
+        let line = self.runner.secrets.redact(line);
         self.tail
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -156,15 +156,12 @@ async fn set_up(program: &Path, folder: &Path, search_path: &str) -> Result<(), 
         &temp,
     ];
     args.extend(user());
-    let env = environment(folder, search_path);
     let said = std::sync::Mutex::new(Tail::default());
     let keep = |line: String| lock(&said).push(&line);
     let invocation = Invocation {
-        program,
-        args: &args,
-        env: &env,
-        folder,
+        args: args.into_iter().map(OsString::from).collect(),
         limit: START_LIMIT,
+        ..Invocation::new(program, folder, environment(folder, search_path))
     };
     let ended = process::run(invocation, &keep).await?;
     let said = said
