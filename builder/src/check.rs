@@ -56,6 +56,22 @@ pub struct Check {
     pub time_limit: Duration,
 }
 
+impl Check {
+    /// The command as people would type it into a shell.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+        let quoted = self.command.iter().map(|word| {
+            if !word.is_empty() && word.chars().all(plain) {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
+        });
+        quoted.collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// When a check runs: a group begins when the one before has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {

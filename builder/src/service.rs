@@ -1,6 +1,7 @@
 //! Servers that checks ask for: started in a private folder when the first check needs one, used by
 //! all, gone with the build. Nothing listens on the network.
 
+mod attended;
 mod error;
 mod mariadb;
 

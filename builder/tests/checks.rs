@@ -179,10 +179,10 @@ async fn failures_of_a_group_come_together_and_keep_later_groups_from_running() 
         error.details(),
         [
             "lint: bad style",
-            "check `lint` failed with exit status 3: sh -c echo bad style >&2; exit 3",
+            "check `lint` failed with exit status 3: sh -c 'echo bad style >&2; exit 3'",
             "types: no type",
             "types: ended with signal: 9 (SIGKILL)",
-            "check `types` failed: sh -c echo no type; kill -9 $$",
+            "check `types` failed: sh -c 'echo no type; kill -9 $$'",
         ]
     );
 }

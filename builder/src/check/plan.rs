@@ -128,7 +128,7 @@ pub(crate) fn skipped(check: &Check, why: String) -> CheckResult {
     CheckResult {
         name: check.name.clone(),
         group: check.group.to_string(),
-        command: check.command.join(" "),
+        command: check.command_line(),
         outcome: CheckOutcome::Skipped { why },
         exit_code: None,
         milliseconds: 0,
@@ -253,6 +253,20 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn command_lines_can_be_pasted_into_a_shell() {
+        let mut check = check("x", Group::Fast);
+        check.command = ["vendor/bin/pest", "--filter=a b", "it's", "", "$HOME"]
+            .map(str::to_owned)
+            .into();
+        let line = check.command_line();
+        assert_eq!(line, r"vendor/bin/pest '--filter=a b' 'it'\''s' '' '$HOME'");
+        let mut shell = std::process::Command::new("/bin/sh");
+        let script = format!("printf '%s\n' {line}");
+        let said = shell.args(["-c", &script]).output().unwrap().stdout;
+        assert_eq!(said, (check.command.join("\n") + "\n").into_bytes());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt};
 use super::event::CheckEvent;
 use super::plan::{CheckPlan, skipped};
 use super::report;
-use super::result::{CheckOutcome, CheckResult};
+use super::result::{CheckOutcome, CheckResult, JunitSummary};
 use super::tail::Tail;
 use super::{Check, Group, coverage, junit};
 use crate::event::{Event, Listener};
@@ -24,7 +24,7 @@ const MARKER: &str = "RELSTORE_CHECK";
 
 /// What all checks of a build have in common.
 pub struct CheckRunner<'a> {
-    /// The tree they judge, which is theirs to write into.
+    /// The tree they judge, which is theirs to write into. Absolute, as is the next one.
     pub tree: &'a Path,
     /// Empty private folder for services, removed by whoever made it.
     pub services: &'a Path,
@@ -124,7 +124,8 @@ impl CheckRunner<'_> {
                 lines.iter().for_each(|line| tail.push(line));
             }
         }
-        self.read_reports(check, &mut result, &mut tail);
+        let reports = Reports::read(self.tree, check).await;
+        reports.add_to(check, &mut result, &mut tail);
         result.last_output = tail.into_lines();
         self.finished(result.clone(), check.required);
         result
@@ -212,28 +213,51 @@ impl CheckRunner<'_> {
     fn marker(&self, check: &Check) -> OsString {
         self.services.join(&check.name).into()
     }
+}
 
-    /// Adds what the files say that the check wrote. A pass without the JUnit file that the check
-    /// declares would prove nothing, so it is none.
-    fn read_reports(&self, check: &Check, result: &mut CheckResult, tail: &mut Tail) {
+/// What the files say that a check wrote.
+struct Reports {
+    junit: Result<Option<JunitSummary>, String>,
+    coverage: Result<Option<f64>, String>,
+}
+
+impl Reports {
+    /// Reads those that the check declares, on a thread where that may take its time.
+    async fn read(tree: &Path, check: &Check) -> Self {
+        let (tree, junit, coverage) =
+            (tree.to_owned(), check.junit.clone(), check.coverage.clone());
+        let read = tokio::task::spawn_blocking(move || Self {
+            junit: junit.map_or(Ok(None), |path| read(&tree, &path, junit::parse)),
+            coverage: coverage
+                .map_or(Ok(None), |path| read(&tree, &path, coverage::parse))
+                .map(Option::flatten),
+        });
+        read.await.unwrap_or_else(|_| Self {
+            junit: Err("reading it was interrupted".to_owned()),
+            coverage: Ok(None),
+        })
+    }
+
+    /// A pass without the JUnit file that the check declares would prove nothing, so it is none.
+    fn add_to(self, check: &Check, result: &mut CheckResult, tail: &mut Tail) {
         if let Some(path) = &check.junit {
-            match read(self.tree, path, junit::parse) {
+            match self.junit {
                 Ok(Some(sums)) => result.junit = Some(sums),
                 missing if result.outcome == CheckOutcome::Passed => {
                     result.outcome = CheckOutcome::Failed;
                     tail.push(&match missing {
                         Err(why) => format!("the JUnit file {path} cannot be used: {why}"),
-                        _ => format!("the JUnit file {path} was not written"),
+                        Ok(_) => format!("the JUnit file {path} was not written"),
                     });
                 }
                 _ => {}
             }
         }
-        if let Some(path) = &check.coverage {
-            match read(self.tree, path, coverage::parse) {
-                Ok(percent) => result.coverage_percent = percent.flatten(),
-                Err(why) => tail.push(&format!("the coverage file {path} cannot be used: {why}")),
+        match (&check.coverage, self.coverage) {
+            (Some(path), Err(why)) => {
+                tail.push(&format!("the coverage file {path} cannot be used: {why}"));
             }
+            (_, percent) => result.coverage_percent = percent.ok().flatten(),
         }
     }
 }

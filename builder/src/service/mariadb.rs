@@ -6,8 +6,7 @@
 //! <folder>/log       what the server says
 //! <folder>/s         the socket, or in a folder in /tmp when that path is too long
 //! ```
-//! The server ends with relstore, however that ends: a shell beside it waits for the end of a pipe
-//! that only relstore holds open, and kills it. Nothing is synced to disk, the data is thrown away.
+//! Nothing is synced to disk, the data is thrown away.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,14 +14,12 @@ use std::fmt::Write as _;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::process::{Child, ChildStdin, Command};
 
+use super::attended::Attended;
 use super::error::{IoContext, ServiceError};
 use crate::check::tail::Tail;
 use crate::process::{self, Ended, Invocation};
@@ -39,14 +36,9 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// Longest path of a socket, of the 108 bytes of `sun_path`.
 const MAX_SOCKET: usize = 107;
 
-/// Starts what follows, and kills it as soon as standard input ends.
-const WITH_US: &str = r#"exec 3<&0 </dev/null
-{ read -r _ <&3; kill -KILL $$; } >/dev/null 2>&1 &
-exec 3<&- "$@""#;
-
 /// A running server.
 pub(super) struct MariaDb {
-    server: Server,
+    server: Attended,
     socket: PathBuf,
     /// By name of the check.
     databases: BTreeMap<String, Database>,
@@ -83,7 +75,9 @@ impl MariaDb {
         let init = folder.join("init.sql");
         std::fs::write(&init, statements(databases.values())).at("write", &init)?;
         let (socket, short) = socket(&folder)?;
-        let server = Server::spawn(&program, &folder, &socket, search_path)?;
+        let args = server_args(&folder, &socket);
+        let env = environment(&folder, search_path);
+        let server = Attended::spawn(&program, &args, &env, &folder).at("run", &program)?;
         let mut database = Self {
             server,
             socket,
@@ -103,9 +97,9 @@ impl MariaDb {
             }
         };
         tokio::select! {
-            status = self.server.child.wait() => Err(ServiceError::Ended {
+            status = self.server.ended() => Err(ServiceError::Ended {
                 program: SERVER,
-                status: status.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string()),
+                status,
                 said: said(),
             }),
             () = greeted => Ok(()),
@@ -134,9 +128,9 @@ impl MariaDb {
         .into()
     }
 
-    pub(super) async fn stop(mut self) {
-        self.server.kill();
-        let _ = self.server.child.wait().await;
+    /// Ends the server and waits for its end.
+    pub(super) async fn stop(self) {
+        self.server.stop().await;
     }
 }
 
@@ -199,6 +193,33 @@ fn user() -> Option<&'static str> {
     rustix::process::geteuid()
         .is_root()
         .then_some("--user=root")
+}
+
+fn server_args(folder: &Path, socket: &Path) -> Vec<String> {
+    let path = |name: &str| folder.join(name);
+    let mut args = vec![
+        "--no-defaults".to_owned(),
+        option("--datadir=", &path("data")),
+        option("--tmpdir=", &path("tmp")),
+        option("--socket=", socket),
+        option("--pid-file=", &path("pid")),
+        option("--log-error=", &path("log")),
+        option("--init-file=", &path("init.sql")),
+    ];
+    let fixed = [
+        "--skip-networking",
+        "--skip-log-bin",
+        "--skip-name-resolve",
+        "--character-set-server=utf8mb4",
+        "--collation-server=utf8mb4_unicode_ci",
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-doublewrite=0",
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-flush-method=nosync",
+        "--innodb-log-file-size=8M",
+    ];
+    args.extend(fixed.into_iter().chain(user()).map(str::to_owned));
+    args
 }
 
 fn environment(folder: &Path, search_path: &str) -> Vec<(OsString, OsString)> {
@@ -272,101 +293,10 @@ fn last_lines(log: &Path) -> Vec<String> {
     tail.into_lines()
 }
 
-/// The process, and the shell that watches over it.
-struct Server {
-    child: Child,
-    group: Option<Pid>,
-    /// Apart from the child, which would close it when it is waited for.
-    _pipe: Option<ChildStdin>,
-}
-
-impl Server {
-    fn spawn(
-        program: &Path,
-        folder: &Path,
-        socket: &Path,
-        search_path: &str,
-    ) -> Result<Self, ServiceError> {
-        let path = |name: &str| folder.join(name);
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", WITH_US, "sh"])
-            .arg(program)
-            .arg("--no-defaults")
-            .args(user())
-            .arg(option("--datadir=", &path("data")))
-            .arg(option("--tmpdir=", &path("tmp")))
-            .arg(option("--socket=", socket))
-            .arg(option("--pid-file=", &path("pid")))
-            .arg(option("--log-error=", &path("log")))
-            .arg(option("--init-file=", &path("init.sql")))
-            .args([
-                "--skip-networking",
-                "--skip-log-bin",
-                "--skip-name-resolve",
-                "--character-set-server=utf8mb4",
-                "--collation-server=utf8mb4_unicode_ci",
-                "--innodb-buffer-pool-size=64M",
-                "--innodb-doublewrite=0",
-                "--innodb-flush-log-at-trx-commit=0",
-                "--innodb-flush-method=nosync",
-                "--innodb-log-file-size=8M",
-            ])
-            .env_clear()
-            .envs(environment(folder, search_path))
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .at("run", program)?;
-        let group = child
-            .id()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let pipe = child.stdin.take();
-        Ok(Self {
-            child,
-            group,
-            _pipe: pipe,
-        })
-    }
-
-    /// Kills the server and its shell. Their number cannot have gone to others: its leader is
-    /// waited for only after this, once.
-    fn kill(&mut self) {
-        if let Some(group) = self.group.take() {
-            let _ = rustix::process::kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[tokio::test]
-    async fn what_is_started_ends_when_the_pipe_does() {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", WITH_US, "sh", "sleep", "300"])
-            .stdin(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let pipe = child.stdin.take();
-        let early = tokio::time::timeout(Duration::from_millis(300), child.wait()).await;
-        assert!(early.is_err(), "it goes on as long as the pipe is open");
-        drop(pipe);
-        let status = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
-        assert!(!status.unwrap().unwrap().success());
-    }
 
     #[test]
     fn statements_stand_on_one_line_each_and_grant_only_what_begins_alike() {
