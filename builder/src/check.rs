@@ -6,7 +6,7 @@
 //! slow    tests with a database     when every required check before passed
 //! ```
 //! They run in a tree of their own (the source, development packages, what the steps made), so
-//! what they write is in no release. What they said is recorded with it. Pure parts: [`plan`],
+//! what they write is in no release. What they said is recorded with it. Pure parts: [`plan`](mod@plan),
 //! [`junit`], [`coverage`].
 
 pub mod coverage;
