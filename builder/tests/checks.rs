@@ -452,7 +452,9 @@ async fn sandboxed_check_sees_its_tree_and_the_socket_and_no_network() {
         for name in ["/bin", "/lib", "/lib64"] {
             words.extend(["--symlink".into(), format!("usr{name}").into(), name.into()]);
         }
-        words.extend(["--ro-bind", "/etc/php", "/etc/php"].map(OsString::from));
+        for name in ["/etc/php", "/etc/alternatives"] {
+            words.extend(["--ro-bind", name, name].map(OsString::from));
+        }
         words.extend(["--bind".into(), tree, place]);
         words.extend(["--bind".into(), outside, inside]);
         words.extend(["--dev", "/dev", "--proc", "/proc", "--chdir", "/build"].map(OsString::from));

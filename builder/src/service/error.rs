@@ -17,7 +17,7 @@ pub enum ServiceError {
     },
     /// A program could not be started.
     #[error("a program could not be started")]
-    Start(#[from] BuildError),
+    Start(#[source] Box<BuildError>),
     /// The private folder could not be prepared.
     #[error("cannot {what} {}", path.display())]
     Io {

@@ -157,7 +157,9 @@ async fn set_up(program: &Path, folder: &Path, search_path: &str) -> Result<(), 
         limit: START_LIMIT,
         ..Invocation::new(program, folder, environment(folder, search_path))
     };
-    let ended = process::run(invocation, &keep).await?;
+    let ended = process::run(invocation, &keep)
+        .await
+        .map_err(|error| ServiceError::Start(Box::new(error)))?;
     let said = said
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
