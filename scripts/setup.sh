@@ -50,7 +50,7 @@ if [ "$mode" = demo ] || [ "$mode" = test ] || [ "$mode" = bench ]; then
     program curl curl ca-certificates
     # The example's Composer packages are cut from these; extensions as Laravel wants them.
     package php8.2-cli php8.2-mbstring php8.2-xml php8.2-zip php8.2-sqlite3 php8.2-mysql \
-        php-laravel-framework php-mockery
+        php-laravel-framework php-mockery phpunit php-codesniffer
     package php8.2-fpm
     program nginx nginx-light
     program mariadbd mariadb-server
@@ -68,6 +68,7 @@ if [ "$mode" = test ]; then
     program zstd zstd
     program faketime faketime
     program taskset util-linux
+    package php8.2-phpdbg                # measures coverage without changing how PHP runs elsewhere
 fi
 
 if [ "$mode" = bench ]; then program rsync rsync; fi

@@ -2,6 +2,7 @@
 //! ([`resolve`]), and every mistake with its place ([`problem`]). Reading the file itself is the
 //! context's part.
 
+mod check;
 mod environment;
 pub(crate) mod problem;
 pub(crate) mod raw;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use relstore_builder::check::Check;
 use relstore_builder::{Preset, SandboxMode, StepSettings};
 use relstore_store::import::Layout;
 
@@ -61,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) file: PathBuf,
     pub(crate) build: Build,
     pub(crate) gates_off: Vec<String>,
+    /// `[checks]`, in the order of the file.
+    pub(crate) checks: Vec<Check>,
     /// `[shared]` and `[writable]`.
     pub(crate) layout: Layout,
     /// Folder of the store; `None` when neither the file nor a home folder says where.

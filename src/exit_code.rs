@@ -28,6 +28,8 @@ pub(crate) enum ExitCode {
     Interrupted = 10,
     /// A build gave another tree when it ran again; nothing was stored.
     NotReproducible = 11,
+    /// A required check failed; nothing was stored.
+    CheckFailed = 12,
 }
 
 impl ExitCode {
@@ -84,6 +86,11 @@ impl ExitCode {
             Self::NotReproducible,
             "not-reproducible",
             "a build gave another tree when it ran again; nothing was stored",
+        ),
+        (
+            Self::CheckFailed,
+            "check-failed",
+            "a required check failed; nothing was stored",
         ),
     ];
 

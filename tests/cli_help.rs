@@ -33,6 +33,8 @@ fn usage_errors_have_their_own_code_and_leave_stdout_empty() {
     for arguments in [
         &["nonsense"][..],
         &["build", "--nonsense"],
+        &["build", "--checks", "quick"],
+        &["build", "--checks", "fast", "--no-checks"],
         &["show"],
         &["diff", "a"],
         &[],

@@ -13,6 +13,7 @@ use relstore_store::id::BlobId;
 use relstore_store::import::Layout;
 
 use crate::assemble;
+use crate::check::CheckPlan;
 use crate::conditions::Conditions;
 use crate::error::{BuildError, IoContext};
 use crate::event::{Event, Listener};
@@ -48,6 +49,8 @@ pub struct BuildRequest {
     pub exclude: Vec<String>,
     /// Ids of gates that are not asked.
     pub gates_off: Vec<String>,
+    /// What judges the tree with development packages.
+    pub checks: CheckPlan,
     /// What hosts lay out.
     pub layout: Layout,
     /// Whether steps run in a sandbox.

@@ -8,6 +8,7 @@ use relstore_store::StoreError;
 use relstore_store::id::ReleaseId;
 use relstore_store::name::EntryPath;
 
+use crate::check::{CheckOutcome, CheckResult};
 use crate::gate::GateResult;
 use crate::lay_out::Trespass;
 use crate::plan::PlanError;
@@ -227,6 +228,14 @@ pub enum BuildError {
         /// How it failed.
         source: Box<BuildError>,
     },
+    /// Required checks failed.
+    #[error("{} of {asked} checks failed", failed.len())]
+    Checks {
+        /// What they said.
+        failed: Vec<CheckResult>,
+        /// How many were asked for.
+        asked: usize,
+    },
     /// The store failed.
     #[error("the release was not stored")]
     Store(#[from] StoreError),
@@ -272,6 +281,7 @@ impl BuildError {
                 format!("first seen as {}", before.short()),
                 format!("now {}", now.short()),
             ],
+            Self::Checks { failed, .. } => failed.iter().flat_map(check_lines).collect(),
             Self::StepRefused { said, .. } | Self::Git { said, .. } => said.clone(),
             Self::Rebuild { source, .. } => source.details(),
             _ => Vec::new(),
@@ -286,6 +296,7 @@ impl BuildError {
             Self::NoProgram { program, .. } => Some(match program.as_str() {
                 "node" | "npm" => "`apt install nodejs npm`, or put Node.js into PATH".to_owned(),
                 "php" => "`apt install php-cli`".to_owned(),
+                "mariadbd" | "mariadb-install-db" => "`apt install mariadb-server`".to_owned(),
                 program => format!("`apt install {program}`"),
             }),
             Self::NoRepository { .. } => Some(
@@ -342,6 +353,9 @@ impl BuildError {
             Self::Gates { .. } => Some(
                 "nothing was stored; a gate that cannot hold for this application is named in `[gates] off`".to_owned(),
             ),
+            Self::Checks { .. } => Some(
+                "nothing was stored; `required = false` lets a release be made without a check, `--no-checks` without all".to_owned(),
+            ),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on this disk; nothing was stored".to_owned())
             }
@@ -367,6 +381,22 @@ fn some(lines: impl Iterator<Item = String>) -> Vec<String> {
 fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// The end of a check's output, then how it ended.
+fn check_lines(check: &CheckResult) -> Vec<String> {
+    let name = &check.name;
+    let output = check.last_output.iter();
+    let mut lines: Vec<String> = output.map(|line| format!("{name}: {line}")).collect();
+    lines.push(match (&check.outcome, check.exit_code) {
+        (CheckOutcome::TimedOut, _) => format!("check `{name}` was stopped: {}", check.command),
+        (_, Some(code)) => format!(
+            "check `{name}` failed with exit status {code}: {}",
+            check.command
+        ),
+        (_, None) => format!("check `{name}` failed: {}", check.command),
+    });
+    lines
 }
 
 fn failed(results: &[GateResult]) -> usize {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::check::CheckEvent;
 use crate::gate::GateResult;
 
 /// One piece of news.
@@ -74,6 +75,8 @@ pub enum Event {
         /// How long it took.
         took: Duration,
     },
+    /// A check runs.
+    Check(CheckEvent),
     /// The store imports the tree.
     Import(relstore_store::event::Event),
 }

@@ -4,12 +4,13 @@
 //! source -> plan (pure) -> steps -> assemble -> gates -> import -> records
 //! ```
 //! [`build`](build()) does it all; [`prepare`] does all but the last two and so never touches a store.
-//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`provenance`]. The crate reads no environment
+//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`provenance`], parts of [`check`]. The crate reads no environment
 //! variable, no clock and no home folder: what it needs of them is in the [`BuildRequest`].
 //! [`imported`] makes a release of a folder that was not built here.
 
 pub mod assemble;
 pub mod build;
+pub mod check;
 pub mod conditions;
 pub mod derivation;
 pub mod error;
@@ -33,6 +34,7 @@ mod run;
 mod sandbox;
 mod scratch;
 pub mod secret;
+pub mod service;
 pub mod source;
 mod source_tree;
 pub mod step;

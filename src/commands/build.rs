@@ -1,9 +1,12 @@
 //! `relstore build`: the project becomes a release in the store.
 
+mod checks;
+
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use relstore_builder::check::{self, Group};
 use relstore_builder::conditions::Conditions;
 use relstore_builder::reproduce::Verdict as Reproduced;
 use relstore_builder::{
@@ -27,16 +30,17 @@ use crate::stored::block_on;
 
 /// Build the project into a release and store it
 ///
-/// Builds an exact commit (default HEAD), runs the steps (Composer, and Vite or Laravel Mix) and the
-/// gates, stores the release and prints its hash as the last thing on stdout. A failed gate stores
-/// nothing.
+/// Builds an exact commit (default HEAD), runs the steps (Composer, and Vite or Laravel Mix), the
+/// gates and the checks, stores the release and prints its hash as the last thing on stdout. A failed
+/// gate or check stores nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   relstore build                     the commit HEAD
   relstore build --ref v1.4.0        a tag, branch or commit
   relstore build --dirty             the work tree as it is, recorded as dirty
   relstore build --explain           why each step ran, or that it did not have to
-  relstore build --check             is it the same when it is built again elsewhere, later?")]
+  relstore build --check             is it the same when it is built again elsewhere, later?
+  relstore build --checks fast       without the slower checks, which are recorded as skipped")]
 pub(crate) struct Args {
     /// The commit, branch or tag to build
     #[arg(
@@ -68,6 +72,12 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u8).range(1..=100)
     )]
     pub(crate) times: u8,
+    /// Run the checks up to this group: fast, medium or slow
+    #[arg(long, value_name = "GROUP", default_value = "slow")]
+    pub(crate) checks: Group,
+    /// Run no checks; that they were skipped is recorded
+    #[arg(long, conflicts_with = "checks")]
+    pub(crate) no_checks: bool,
 }
 
 /// Runs the command.
@@ -172,6 +182,10 @@ fn request(context: &Context, config: &Config, args: &Args) -> Result<BuildReque
         },
         exclude: build.exclude.clone(),
         gates_off: config.gates_off.clone(),
+        checks: check::plan(
+            config.checks.clone(),
+            (!args.no_checks).then_some(args.checks),
+        ),
         layout: config.layout.clone(),
         sandbox: build.sandbox,
         conditions: Conditions::default(),
@@ -302,6 +316,7 @@ fn show(context: &Context, progress: &Progress, explain: bool, event: Event) {
             progress.ok(&Task::new("assemble"), &text, Some(took));
         }
         Event::Gates { results, took } => show_gates(progress, &results, took),
+        Event::Check(event) => checks::show(progress, event),
         Event::Import(event) => show_import(progress, &event),
     }
 }
@@ -343,6 +358,7 @@ impl From<relstore_builder::BuildError> for CommandError {
         use relstore_builder::BuildError as E;
         let code = match &error {
             E::Gates { .. } => ExitCode::GateFailed,
+            E::Checks { .. } => ExitCode::CheckFailed,
             E::Plan(_)
             | E::Undeclared { .. }
             | E::WroteElsewhere { .. }

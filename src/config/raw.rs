@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::check::RawCheck;
 use super::problem::{Place, Placed, Problem};
 use super::reader::{Reader, Section};
 use super::step::RawStep;
@@ -13,7 +14,7 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
     (
         "",
         &[
-            "app", "build", "gates", "shared", "writable", "store", "env",
+            "app", "build", "gates", "checks", "shared", "writable", "store", "env",
         ],
     ),
     (
@@ -25,6 +26,7 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
     ("shared", &["paths"]),
     ("writable", &["paths"]),
     ("store", &["path", "keep_derivations"]),
+    ("checks.NAME", super::check::KEYS),
     (
         "env.NAME",
         &[
@@ -73,6 +75,7 @@ pub(crate) struct RawConfig {
     pub(crate) build_env: BTreeMap<String, Placed<String>>,
     pub(crate) exclude: Texts,
     pub(crate) gates_off: Texts,
+    pub(crate) checks: Vec<RawCheck>,
     pub(crate) shared: Texts,
     pub(crate) writable: Texts,
     pub(crate) store_path: Text,
@@ -157,6 +160,7 @@ impl RawConfig {
             config.exclude = reader.strings(&build, "exclude");
         }
         config.gates_off = only_list(&mut reader, &root, "gates", "off");
+        config.checks = RawCheck::read_all(&mut reader, &root);
         config.shared = only_list(&mut reader, &root, "shared", "paths");
         config.writable = only_list(&mut reader, &root, "writable", "paths");
         if let Some(store) = reader.section(&root, "store") {
@@ -306,7 +310,7 @@ mod tests {
             problems(text),
             [
                 "1:1: aap: unknown key, did you mean `app`?",
-                "9:2: databse: unknown key, known here: app, build, gates, shared, writable, store, env",
+                "9:2: databse: unknown key, known here: app, build, gates, checks, shared, writable, store, env",
                 "3:1: build.stps: unknown key, did you mean `steps`?",
                 "4:9: build.steps: must be a list of strings, not a string",
                 "5:12: build.exclude[0]: must be a string, not a whole number",

@@ -73,6 +73,11 @@ pub(crate) fn resolve(
     let gates_off = general
         .list("gates.off", raw.gates_off.as_ref(), gate_id)
         .unwrap_or_default();
+    let checks = raw
+        .checks
+        .iter()
+        .filter_map(|check| general.check(check))
+        .collect();
     let shared = general
         .list("shared.paths", raw.shared.as_ref(), value::shared_path)
         .unwrap_or_else(default_shared);
@@ -121,6 +126,7 @@ pub(crate) fn resolve(
                 file: file.to_owned(),
                 build,
                 gates_off,
+                checks,
                 layout,
                 store,
                 keep_derivations,

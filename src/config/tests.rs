@@ -184,7 +184,9 @@ fn documentation_names_exactly_the_known_keys_and_its_example_is_valid() {
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let documented: Vec<&str> = rows.map(|(key, _)| key).collect();
-    let sections = ["build", "gates", "shared", "writable", "store", "env"];
+    let sections = [
+        "build", "gates", "checks", "shared", "writable", "store", "env",
+    ];
     let mut known = Vec::new();
     for (section, keys) in raw::KEYS {
         for key in *keys {

@@ -106,6 +106,7 @@ impl Project {
             wanted: Wanted::default(),
             exclude: vec![],
             gates_off: vec![],
+            checks: Default::default(),
             layout: layout(),
             // Their programs tell what they saw by writing beside the build.
             sandbox: SandboxMode::Off,
