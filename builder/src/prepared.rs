@@ -8,6 +8,7 @@ use relstore_store::Store;
 use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree};
 
+use crate::check::CheckResult;
 use crate::error::BuildError;
 use crate::event::{Event, Listener};
 use crate::gate::GateResult;
@@ -55,6 +56,7 @@ pub struct Prepared {
     pub(crate) origin: Origin,
     pub(crate) steps: Vec<StepResult>,
     pub(crate) surroundings: Surroundings,
+    pub(crate) checks: Vec<CheckResult>,
 }
 
 /// What steps saw around them, to find it again in what they made.

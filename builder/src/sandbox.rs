@@ -78,8 +78,11 @@ pub(crate) struct View<'a> {
     /// Absolute path of it inside.
     pub(crate) home_place: &'a str,
     pub(crate) composer_home: &'a Path,
-    /// Downloads; for steps with network access only.
+    pub(crate) network: bool,
+    /// Downloads.
     pub(crate) cache: Option<&'a Path>,
+    /// Folders that are at the same place inside and can be written.
+    pub(crate) shared: &'a [&'a Path],
     /// Files with the names of the user and its group.
     pub(crate) accounts: &'a Path,
     /// Folders and files of tools outside of the system's.
@@ -107,7 +110,7 @@ impl View<'_> {
             "--gid",
             &conditions.user.to_string(),
         ]);
-        if self.cache.is_some() {
+        if self.network {
             args.words(["--share-net"]);
         }
         system(&mut args);
@@ -125,6 +128,11 @@ impl View<'_> {
         args.bind("--bind", self.composer_home, COMPOSER_HOME);
         if let Some(cache) = self.cache {
             args.bind("--bind", cache, CACHE);
+        }
+        for folder in self.shared {
+            args.bind("--bind", folder, folder);
+        }
+        if self.network {
             // Often a link into /run, which is private.
             if let Ok(resolver) = std::fs::canonicalize("/etc/resolv.conf") {
                 args.bind("--ro-bind", &resolver, "/etc/resolv.conf");

@@ -4,6 +4,7 @@
 //! <scratch>/builds/<random>/source          the exported source
 //! <scratch>/builds/<random>/steps/<step>/   where a step runs: build, HOME, COMPOSER_HOME, TMPDIR
 //! <scratch>/builds/<random>/made/<step>     what a step made
+//! <scratch>/builds/<random>/checked         source, outputs and development packages, for checks
 //! <scratch>/builds/<random>/release, tree   source and outputs together; the release's tree
 //! <scratch>/cache/composer, npm, ...        downloads, shared by all builds
 //! <scratch>/keys/00..ff                     locks: two builds of one key at once run it once
@@ -134,6 +135,11 @@ impl Scratch {
     /// A folder with nothing in it.
     pub(crate) fn empty(&self) -> PathBuf {
         self.private.join("empty")
+    }
+
+    /// The tree that checks judge.
+    pub(crate) fn checked(&self) -> PathBuf {
+        self.private.join("checked")
     }
 
     /// Where a step's outputs go.

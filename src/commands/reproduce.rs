@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use relstore_builder::check::CheckPlan;
 use relstore_builder::conditions::{Condition, Conditions};
 use relstore_builder::reproduce::{
     self, Attempt, BuiltTree, Cause, Circumstances, Event, Finding, Machine, Proof, Verdict,
@@ -55,6 +56,8 @@ pub(super) async fn check(
             now: started,
             source: source.clone(),
             conditions: conditions.clone(),
+            // They judged the first tree; no release depends on them.
+            checks: CheckPlan::default(),
             ..request.clone()
         };
         let prepared = prepare(request, None, &|event| again_printed(progress, event)).await?;

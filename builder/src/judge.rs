@@ -1,0 +1,194 @@
+//! Runs the checks of a build in a tree of their own: the source with its tests, what the steps
+//! made, and Composer's packages with those for development.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::build::blocking;
+use crate::check::{Check, CheckResult, CheckRunner, Sandbox};
+use crate::error::{BuildError, IoContext};
+use crate::exclude::Excludes;
+use crate::lay_out::{Files, LayOut};
+use crate::plan::PlanError;
+use crate::preset;
+use crate::sandbox::View;
+use crate::scratch::StepFolders;
+use crate::secret::is_credentials;
+use crate::source_tree::{SourceEntry, SourceTree};
+use crate::stage::{Done, Stage};
+use crate::step::below;
+
+/// What takes the place of the release's own packages.
+const DEVELOPMENT: [&str; 2] = ["composer-dev", "autoload-dev"];
+
+impl Stage<'_> {
+    /// Runs all checks that were asked for.
+    ///
+    /// # Errors
+    /// [`BuildError::Checks`] when a required one failed.
+    pub(crate) async fn judge(&self, done: &Done) -> Result<Vec<CheckResult>, BuildError> {
+        let plan = &self.request.checks;
+        if plan.is_empty() {
+            return Ok(plan.left_out());
+        }
+        self.lay_out_checked(done).await?;
+        let top = self.scratch.checked();
+        let tree = top.join(&self.request.root);
+        // Short, for the sockets in it, and outside of what a sandbox replaces.
+        let services = tempfile::Builder::new().prefix("relstore-").tempdir();
+        let services = services.at("create a folder in", &std::env::temp_dir())?;
+        let step = preset::blank("checks");
+        let (conditions, secrets) = (&self.request.conditions, &self.request.secrets);
+        let folders = self.scratch.step(&step, conditions, secrets)?;
+        let place = inside(&self.request.root);
+        let words = |check: &Check| self.words(done, check, &folders, services.path());
+        let env = environment(&folders, done.bwrap.is_some());
+        let runner = CheckRunner {
+            tree: &tree,
+            services: services.path(),
+            search_path: self.search_path,
+            env: &env,
+            secrets,
+            sandbox: done.bwrap.as_ref().map(|_| Sandbox {
+                words: &words,
+                place: &place,
+            }),
+            events: self.events,
+        };
+        let results = runner.run(plan).await;
+        let required = |result: &&CheckResult| {
+            let mut checks = plan.checks().iter();
+            checks.any(|check| check.required && check.name == result.name)
+        };
+        let failed = results.iter().filter(|result| result.has_failed());
+        let failed: Vec<CheckResult> = failed.filter(required).cloned().collect();
+        if failed.is_empty() {
+            return Ok(results);
+        }
+        Err(BuildError::Checks {
+            failed,
+            asked: plan.checks().len(),
+        })
+    }
+
+    async fn lay_out_checked(&self, done: &Done) -> Result<(), BuildError> {
+        let existing = match self.store {
+            Some(store) => store.existing().await?,
+            None => None,
+        };
+        let development = done.plan.step(DEVELOPMENT[0]).is_some();
+        let replaced = |name: &str| development && matches!(name, "composer" | "autoload");
+        let mut layers = Vec::new();
+        for step in done.plan.steps.iter().filter(|step| !replaced(&step.name)) {
+            if let Some(made) = done.ran.made.get(&step.name) {
+                layers.push(made.layer(step, existing).await?);
+            }
+        }
+        let (request, scratch) = (Arc::clone(self.request), Arc::clone(self.scratch));
+        let entries: Vec<SourceEntry> = self.exported.tree.entries.clone();
+        blocking(move |_| {
+            let tree = SourceTree {
+                folder: scratch.source(),
+                root: request.root.clone(),
+                entries,
+            };
+            let shown = |entry: &&SourceEntry| {
+                let inner = below(&entry.path, request.root.as_bytes());
+                !is_credentials(inner.unwrap_or(&entry.path))
+            };
+            let entries: Vec<&SourceEntry> = tree.entries.iter().filter(shown).collect();
+            let nothing = Excludes::of(&[]).map_err(PlanError::from)?;
+            let target = scratch.checked();
+            std::fs::create_dir(&target).at("create", &target)?;
+            LayOut {
+                source: &tree,
+                entries: &entries,
+                layers: &layers,
+                writable: &nothing,
+                files: Files::Copied,
+            }
+            .run(&target)
+        })
+        .await
+    }
+
+    /// The words that put a check into a sandbox.
+    fn words(
+        &self,
+        done: &Done,
+        check: &Check,
+        folders: &StepFolders,
+        services: &Path,
+    ) -> Vec<OsString> {
+        let Some(bwrap) = &done.bwrap else {
+            return Vec::new();
+        };
+        let top = self.scratch.checked();
+        let folder = inside(&self.request.root);
+        let view = View {
+            build: &top,
+            place: PLACE,
+            home: &folders.home,
+            home_place: "/home",
+            composer_home: &folders.composer_home,
+            network: check.network,
+            cache: check.network.then(|| self.scratch.cache()),
+            shared: &[services],
+            accounts: self.scratch.accounts(),
+            tools: &done.tool_files,
+            agent: self.request.secrets.agent().filter(|_| check.network),
+            known_hosts: self.scratch.known_hosts().filter(|_| check.network),
+            folder: &folder.display().to_string(),
+            conditions: &self.request.conditions,
+        };
+        [bwrap.into()].into_iter().chain(view.arguments()).collect()
+    }
+}
+
+/// Where the tree is in a sandbox.
+const PLACE: &str = "/build";
+
+fn inside(root: &str) -> PathBuf {
+    match root {
+        "" => PathBuf::from(PLACE),
+        root => Path::new(PLACE).join(root),
+    }
+}
+
+/// The variables of every check. Fewer than steps get: what PHPUnit sets as a default would give
+/// way to what is there already.
+fn environment(folders: &StepFolders, sandboxed: bool) -> BTreeMap<OsString, OsString> {
+    let mut env = BTreeMap::new();
+    let mut set = |name: &str, value: &str| {
+        env.insert(OsString::from(name), OsString::from(value));
+    };
+    let text = |path: &Path| path.display().to_string();
+    for (name, value) in preset::dummy_environment() {
+        if matches!(name.as_str(), "APP_KEY") {
+            set(&name, &value);
+        }
+    }
+    set("APP_ENV", "testing");
+    set("CI", "true");
+    set("LANG", "C.UTF-8");
+    set("LC_ALL", "C.UTF-8");
+    set("TZ", "UTC");
+    set("COMPOSER_ALLOW_SUPERUSER", "1");
+    set("COMPOSER_ROOT_VERSION", "1.0.0");
+    if sandboxed {
+        set("HOME", "/home");
+        set("TMPDIR", "/tmp");
+        set("COMPOSER_HOME", crate::sandbox::COMPOSER_HOME);
+        set(
+            "COMPOSER_CACHE_DIR",
+            &format!("{}/composer", crate::sandbox::CACHE),
+        );
+    } else {
+        set("HOME", &text(&folders.home));
+        set("TMPDIR", &text(&folders.temp));
+        set("COMPOSER_HOME", &text(&folders.composer_home));
+    }
+    env
+}

@@ -1,0 +1,278 @@
+//! The parts of a build between the source and the gates: export, steps, assembly.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use relstore_store::id::BlobId;
+
+use crate::assemble;
+use crate::build::{BuildRequest, blocking};
+use crate::error::{BuildError, IoContext};
+use crate::event::{Event, Listener};
+use crate::exclude::Excludes;
+use crate::lay_out::{Files, LayOut};
+use crate::plan::{self, Facts, Plan, PlanError};
+use crate::prepared::Surroundings;
+use crate::provenance::sha256;
+use crate::run::{self, Clock, Ran, Runner};
+use crate::sandbox::{self, Probe, SandboxMode};
+use crate::scratch::Scratch;
+use crate::source::{Export, Source};
+use crate::source_tree::{SourceEntry, SourceTree};
+use crate::step::below;
+use crate::store_place::StorePlace;
+use crate::variable_use;
+use crate::workshop::Workshop;
+
+/// The source and what was read of it.
+pub(crate) struct Exported {
+    pub(crate) source: Source,
+    pub(crate) tree: SourceTree,
+    facts: Facts,
+    pub(crate) locks: BTreeMap<&'static str, String>,
+    /// Contents of files with credentials.
+    credentials: Vec<Vec<u8>>,
+}
+
+/// Copies the source into the private folder and reads it.
+pub(crate) async fn export(
+    request: &Arc<BuildRequest>,
+    scratch: &Arc<Scratch>,
+    search_path: &str,
+) -> Result<Exported, BuildError> {
+    let outputs = plan::fresh_outputs(&request.wanted);
+    let outputs = outputs
+        .into_iter()
+        .map(|output| match request.root.as_str() {
+            "" => output,
+            root => format!("{root}/{output}"),
+        });
+    let outputs: Vec<String> = outputs.collect();
+    let outputs = outputs.iter().map(String::as_str);
+    let source_excludes = Excludes::of_source(outputs).map_err(PlanError::from)?;
+    let release_excludes = Excludes::of_release(&request.exclude).map_err(PlanError::from)?;
+    let (request, scratch) = (Arc::clone(request), Arc::clone(scratch));
+    let search_path = search_path.to_owned();
+    blocking(move |cancelled| {
+        let source = Export {
+            project: &request.project,
+            target: &scratch.source(),
+            root: &request.root,
+            source_excludes: &source_excludes,
+            release_excludes: &release_excludes,
+            shared_dirs: &request.layout.shared_dirs,
+            search_path: &search_path,
+            home: request.home.as_deref(),
+            cancelled,
+        }
+        .run(&request.source)?;
+        let tree = SourceTree::read(&scratch.source(), &request.root)?;
+        if !tree.application().is_dir() {
+            return Err(PlanError::NoRoot {
+                root: request.root.clone(),
+            }
+            .into());
+        }
+        let credentials = tree.entries.iter().filter(|entry| entry.cleaned.is_some());
+        let credentials = credentials.map(|entry| {
+            let place = tree.folder.join(OsStr::from_bytes(&entry.path));
+            std::fs::read(&place).at("read", &place)
+        });
+        let credentials = credentials.collect::<Result<_, _>>()?;
+        Ok(Exported {
+            source,
+            facts: facts(&tree)?,
+            locks: locks(&tree)?,
+            tree,
+            credentials,
+        })
+    })
+    .await
+}
+
+/// What the parts of a build have in common.
+pub(crate) struct Stage<'a> {
+    pub(crate) request: &'a Arc<BuildRequest>,
+    pub(crate) scratch: &'a Arc<Scratch>,
+    pub(crate) search_path: &'a str,
+    pub(crate) exported: &'a Exported,
+    pub(crate) store: Option<&'a StorePlace>,
+    pub(crate) clock: Clock,
+    pub(crate) events: Listener<'a>,
+}
+
+/// What the steps did.
+pub(crate) struct Done {
+    pub(crate) plan: Plan,
+    pub(crate) ran: Ran,
+    /// Versions by name.
+    pub(crate) tools: BTreeMap<String, String>,
+    pub(crate) surroundings: Surroundings,
+    /// The program that makes sandboxes, where steps ran in them.
+    pub(crate) bwrap: Option<PathBuf>,
+    /// What sandboxes have to show of the tools.
+    pub(crate) tool_files: Vec<PathBuf>,
+}
+
+impl Stage<'_> {
+    /// Plans and runs the steps.
+    pub(crate) async fn steps(&self) -> Result<Done, BuildError> {
+        let (request, scratch) = (self.request, self.scratch);
+        let plan = plan::plan(&request.wanted, &self.exported.facts)?;
+        for step in &plan.steps {
+            variable_use::check(&self.exported.tree, step)?;
+        }
+        scratch.write_accounts(request.conditions.user, &request.conditions.home)?;
+        let bwrap = self.sandbox(&plan).await?;
+        let secrets = request.secrets.clone().hiding(&self.exported.credentials);
+        let mut workshop = Workshop {
+            scratch,
+            search_path: self.search_path,
+            home: request.home.as_deref(),
+            secrets: &secrets,
+            conditions: &request.conditions,
+            bwrap: bwrap.as_deref(),
+            tool_files: &[],
+            root: &request.root,
+            events: self.events,
+        };
+        let identities = run::identities(&plan, &workshop).await?;
+        let tool_files = workshop.tool_files(&plan, &identities)?;
+        workshop.tool_files = &tool_files;
+        let project = std::path::absolute(&request.project).at("find", &request.project)?;
+        let project = format!("{}\n{}", project.display(), request.root);
+        let surroundings = workshop.surroundings();
+        let runner = Runner {
+            workshop,
+            source: &self.exported.tree,
+            epoch: self.exported.source.epoch,
+            store: self.store,
+            project: BlobId::of(project.as_bytes()).short(),
+            identities: &identities,
+            clock: self.clock,
+            accept: &request.accept_packages,
+        };
+        let ran = runner.run(&plan).await?;
+        let tools = identities
+            .iter()
+            .map(|(tool, known)| (tool.program().to_owned(), known.version.clone()))
+            .collect();
+        Ok(Done {
+            plan,
+            ran,
+            tools,
+            surroundings,
+            bwrap: bwrap.clone(),
+            tool_files,
+        })
+    }
+
+    /// The program that makes sandboxes, when steps shall run in them and can.
+    async fn sandbox(&self, plan: &Plan) -> Result<Option<PathBuf>, BuildError> {
+        let mode = self.request.sandbox;
+        if mode == SandboxMode::Off || !plan.steps.iter().any(|step| step.sandbox) {
+            return Ok(None);
+        }
+        match sandbox::probe(self.search_path).await? {
+            Probe::Works(program) => Ok(Some(program)),
+            Probe::Fails { why, remedy } if mode == SandboxMode::Required => {
+                Err(BuildError::NoSandbox { why, remedy })
+            }
+            Probe::Fails { why, remedy } => {
+                (self.events)(Event::NoSandbox { why, remedy });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Brings source and outputs together and takes what belongs to the release.
+    pub(crate) async fn assemble(&self, done: &Done) -> Result<assemble::Assembled, BuildError> {
+        let existing = match self.store {
+            Some(store) => store.existing().await?,
+            None => None,
+        };
+        let mut layers = Vec::new();
+        for step in done.plan.released() {
+            if let Some(made) = done.ran.made.get(&step.name) {
+                layers.push(made.layer(step, existing).await?);
+            }
+        }
+        let packages = done.plan.step("composer").is_some();
+        let (request, scratch) = (Arc::clone(self.request), Arc::clone(self.scratch));
+        // The tree's own copy: it is needed on another thread.
+        let entries: Vec<SourceEntry> = self.exported.tree.entries.clone();
+        blocking(move |_| {
+            let tree = SourceTree {
+                folder: scratch.source(),
+                root: request.root.clone(),
+                entries,
+            };
+            let inside =
+                |entry: &&SourceEntry| below(&entry.path, request.root.as_bytes()).is_some();
+            let entries: Vec<&SourceEntry> = tree.entries.iter().filter(inside).collect();
+            let nothing = Excludes::of(&[]).map_err(PlanError::from)?;
+            LayOut {
+                source: &tree,
+                entries: &entries,
+                layers: &layers,
+                writable: &nothing,
+                files: Files::Linked,
+            }
+            .run(&scratch.release())?;
+            let excludes = Excludes::of_release(&request.exclude).map_err(PlanError::from)?;
+            let build = scratch.release().join(&request.root);
+            assemble::assemble(
+                &build,
+                &scratch.tree(),
+                &excludes,
+                &request.layout,
+                packages,
+            )
+        })
+        .await
+    }
+}
+
+fn facts(tree: &SourceTree) -> Result<Facts, BuildError> {
+    let application = tree.application();
+    let mut facts = Facts {
+        root: tree.root.clone(),
+        ..Facts::default()
+    };
+    for entry in std::fs::read_dir(&application).at("read", &application)? {
+        let name = entry.at("read", &application)?.file_name();
+        facts.names.extend(name.into_string().ok());
+    }
+    let read = |name: &str| {
+        let path = application.join(name);
+        let there = facts.names.contains(name);
+        there
+            .then(|| std::fs::read(&path).at("read", &path))
+            .transpose()
+    };
+    (facts.composer_json, facts.package_json) = (read("composer.json")?, read("package.json")?);
+    Ok(facts)
+}
+
+/// SHA-256 of the lock files.
+fn locks(tree: &SourceTree) -> Result<BTreeMap<&'static str, String>, BuildError> {
+    let mut locks = BTreeMap::new();
+    for name in [
+        "composer.lock",
+        "package-lock.json",
+        "pnpm-lock.yaml",
+        "yarn.lock",
+    ] {
+        let path = tree.application().join(name);
+        match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            read => {
+                locks.insert(name, sha256(&read.at("read", &path)?));
+            }
+        }
+    }
+    Ok(locks)
+}
