@@ -60,7 +60,9 @@ impl CheckRunner<'_> {
             plan.users(Service::MariaDb),
         );
         // More at a time would only slow each other down, and run out of their time limits.
-        let parallel = std::thread::available_parallelism().map_or(1, usize::from);
+        let parallel = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .max(2);
         let mut results = Vec::new();
         let mut failed: Option<Group> = None;
         for group in Group::ALL {
