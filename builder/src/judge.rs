@@ -58,19 +58,8 @@ impl Stage<'_> {
             events: self.events,
         };
         let results = runner.run(plan).await;
-        let required = |result: &&CheckResult| {
-            let mut checks = plan.checks().iter();
-            checks.any(|check| check.required && check.name == result.name)
-        };
-        let failed = results.iter().filter(|result| result.has_failed());
-        let failed: Vec<CheckResult> = failed.filter(required).cloned().collect();
-        if failed.is_empty() {
-            return Ok(results);
-        }
-        Err(BuildError::Checks {
-            failed,
-            asked: plan.checks().len(),
-        })
+        plan.accept(&results)?;
+        Ok(results)
     }
 
     async fn lay_out_checked(&self, done: &Done) -> Result<(), BuildError> {

@@ -114,6 +114,7 @@ pub(crate) fn blank(name: &str) -> Step {
         commands: Vec::new(),
         tools: Default::default(),
         needs: Vec::new(),
+        after: Vec::new(),
         inputs: Inputs::all(),
         files: Vec::new(),
         packages: Vec::new(),

@@ -102,7 +102,10 @@ impl Runner<'_> {
         let mut open: Vec<&Step> = plan.steps.iter().collect();
         let mut running = FuturesUnordered::new();
         loop {
-            let ready = |step: &&Step| step.needs.iter().all(|name| ran.made.contains_key(name));
+            let ready = |step: &&Step| {
+                let mut before = step.needs.iter().chain(&step.after);
+                before.all(|name| ran.made.contains_key(name))
+            };
             let (now, later) = open.into_iter().partition::<Vec<_>, _>(ready);
             open = later;
             for step in now {

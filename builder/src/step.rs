@@ -211,6 +211,8 @@ pub struct Step {
     pub tools: BTreeSet<Tool>,
     /// Steps whose outputs it sees, those of their needs as well.
     pub needs: Vec<String>,
+    /// Steps that it comes after without seeing what they made.
+    pub after: Vec<String>,
     /// What it sees of the source.
     pub inputs: Inputs,
     /// Files of the source without which it cannot run.

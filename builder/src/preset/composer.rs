@@ -75,6 +75,8 @@ pub(crate) fn install(facts: &Facts, dev: bool) -> Result<Step, PlanError> {
             command(&line),
         ],
         tools: [Tool::Php, Tool::Composer].into(),
+        // Two at a time fall over each other making folders of the cache.
+        after: dev.then(|| "composer".to_owned()).into_iter().collect(),
         inputs: install_inputs(&json, facts),
         files: vec!["composer.json", "composer.lock"],
         outputs: vec![fresh("vendor")],
