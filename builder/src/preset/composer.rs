@@ -100,7 +100,7 @@ pub(crate) fn autoload(facts: &Facts, dev: bool) -> Result<Step, PlanError> {
     let mut dump = command(&line);
     if json["config"]["apcu-autoloader"] == Value::Bool(true) {
         dump.args
-            .push(format!("--apcu-autoloader-prefix={INPUTS_PLACEHOLDER}"));
+            .push(format!("--apcu-prefix={INPUTS_PLACEHOLDER}"));
     }
     let mut commands = vec![dump];
     if json["scripts"].get("post-install-cmd").is_some() {
@@ -288,7 +288,7 @@ mod tests {
     fn apcu_prefix_is_the_hash_of_what_the_autoloader_is_made_from() {
         let plain = autoload(&facts("{}", ""), false).unwrap();
         let apcu = autoload(&facts(r#"{"config":{"apcu-autoloader":true}}"#, ""), false).unwrap();
-        let prefix = "--apcu-autoloader-prefix={inputs}";
+        let prefix = "--apcu-prefix={inputs}";
         assert!(!plain.commands[0].args.iter().any(|arg| arg == prefix));
         assert!(apcu.commands[0].args.iter().any(|arg| arg == prefix));
     }

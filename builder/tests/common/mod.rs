@@ -50,8 +50,17 @@ pub struct Project {
 
 impl Project {
     pub fn new(files: &[(&str, &str)]) -> Self {
+        Self::below(&std::env::temp_dir(), files)
+    }
+
+    /// An empty project on a file system in memory: whole applications are built in it.
+    pub fn in_memory() -> Self {
+        Self::below(Path::new("/dev/shm"), &[])
+    }
+
+    fn below(folder: &Path, files: &[(&str, &str)]) -> Self {
         let project = Self {
-            root: tempfile::tempdir().unwrap(),
+            root: tempfile::tempdir_in(folder).unwrap(),
             events: Mutex::new(Vec::new()),
         };
         std::fs::create_dir(project.at("")).unwrap();
