@@ -10,7 +10,6 @@ use crate::conditions::Conditions;
 use crate::error::BuildError;
 use crate::event;
 use crate::made::How;
-use crate::plan::Wanted;
 use crate::prepared::Prepared;
 use crate::source::SourceSpec;
 
@@ -31,19 +30,14 @@ pub async fn check_prepared(
 ) -> Result<Verdict, BuildError> {
     let clock = Instant::now();
     // A branch may have moved on meanwhile.
-    let source = match (&request.source, &prepared.origin.source.commit) {
-        (SourceSpec::Commit(_), Some(commit)) => SourceSpec::Commit(commit.clone()),
+    let source = match (&request.source, prepared.commit()) {
+        (SourceSpec::Commit(_), Some(commit)) => SourceSpec::Commit(commit.to_owned()),
         (source, _) => source.clone(),
-    };
-    // Checks judge a tree and change nothing in it.
-    let wanted = Wanted {
-        checks: false,
-        ..request.wanted.clone()
     };
     let build = async |conditions: &Conditions| -> Result<BuiltTree, BuildError> {
         let request = BuildRequest {
             source: source.clone(),
-            wanted: wanted.clone(),
+            // They judged the first tree; no release depends on them.
             checks: CheckPlan::default(),
             conditions: conditions.clone(),
             now: prepared.origin.finished + clock.elapsed(),
