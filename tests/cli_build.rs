@@ -405,3 +405,36 @@ fn check_builds_again_and_stores_what_is_always_the_same() {
     env.run(["show", release]).ok();
     assert_eq!(env.run(["build", "--times", "3"]).code, 2);
 }
+
+#[test]
+fn check_that_finds_a_difference_stores_nothing_and_names_the_cause() {
+    let env = application();
+    let make = "[build.step.make]\nrun = \"sh -c 'mkdir made; echo $TZ > made/zone.txt'\"\noutputs = [\"made\"]\n";
+    env.write(
+        "relstore.toml",
+        &format!("app = \"notes\"\n[build]\nsteps = []\n{make}"),
+    );
+    env.commit("Own step");
+    let ran = env.run(["build", "--check"]);
+    assert_eq!(ran.code, 11, "{}", ran.all());
+    for line in [
+        "the release is not reproducible: 1 difference in 11 entries",
+        "time-zone: it depends on the time zone",
+        "  proved: it differs when only the time zone is varied",
+        "  content  made/zone.txt",
+        "    -UTC",
+        "    +Pacific/Kiritimati",
+    ] {
+        assert!(
+            ran.stdout.lines().any(|told| told == line),
+            "{line}: {}",
+            ran.all()
+        );
+    }
+    assert_eq!(
+        env.run(["build", "--check", "--json"]).json()["check"]["findings"][0]["cause"]["condition"],
+        "time zone"
+    );
+    let listed = env.run(["list", "--json"]).ok().json();
+    assert_eq!(listed["releases"], serde_json::json!([]));
+}

@@ -7,8 +7,9 @@
 //!   -> differs: nothing varied       -> a file that differs now is unsteady (random, time, order)
 //!      one condition, suspected first -> a file that differs now depends on it
 //! ```
-//! Whoever calls this builds; here trees are compared and causes named.
+//! [`check_prepared`] does that with the builder of this crate, [`check`] with any.
 
+mod again;
 mod cause;
 mod change;
 mod difference;
@@ -26,6 +27,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use again::check_prepared;
 pub use cause::{Cause, Known, Proof};
 pub use difference::{Difference, DifferenceKind, compare};
 pub use excerpt::{Excerpt, Form};

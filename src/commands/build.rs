@@ -97,7 +97,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         let mut checked = None;
         if args.check {
             let times = usize::from(args.times);
-            let verdict = reproduce::check(context, &request, &prepared, times, &progress).await?;
+            let verdict = reproduce::check(&request, &prepared, times, &progress).await?;
             if !verdict.is_reproducible() {
                 return Ok(Outcome::Differs(verdict));
             }

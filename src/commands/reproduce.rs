@@ -3,14 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use relstore_builder::check::CheckPlan;
-use relstore_builder::conditions::{Condition, Conditions};
-use relstore_builder::reproduce::{
-    self, Attempt, BuiltTree, Cause, Circumstances, Event, Finding, Machine, Proof, Verdict,
-};
-use relstore_builder::{
-    BuildError, BuildRequest, Event as BuildEvent, Prepared, SourceSpec, prepare,
-};
+use relstore_builder::conditions::Condition;
+use relstore_builder::reproduce::{Attempt, Cause, Event, Finding, Proof, Verdict, check_prepared};
+use relstore_builder::{BuildRequest, Event as BuildEvent, Prepared};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -24,47 +19,14 @@ const PATHS_SHOWN: usize = 8;
 
 /// Builds again what was prepared, `times` times or until it differs.
 pub(super) async fn check(
-    context: &Context,
     request: &BuildRequest,
     prepared: &Prepared,
     times: usize,
     progress: &Progress,
 ) -> Result<Verdict> {
-    let search_path = &request.search_path;
-    let circumstances = |prepared: &Prepared, conditions: &Conditions, started| {
-        let seen = prepared.surroundings();
-        Circumstances {
-            conditions: conditions.clone(),
-            unvaried: Machine::look(search_path, seen.sandboxed).unvaried(),
-            folder: seen.folder.clone(),
-            home: seen.home.clone(),
-            env: request.wanted.env.clone(),
-            started,
-            finished: context.now(),
-        }
-    };
-    let first = circumstances(prepared, &Conditions::default(), request.now);
-    let first = BuiltTree::new(prepared.tree(), first, ());
-    // A branch may have moved on meanwhile.
-    let source = match (&request.source, prepared.commit()) {
-        (SourceSpec::Commit(_), Some(commit)) => SourceSpec::Commit(commit.to_owned()),
-        (source, _) => source.clone(),
-    };
-    let build = async |conditions: &Conditions| -> std::result::Result<BuiltTree, BuildError> {
-        let started = context.now();
-        let request = BuildRequest {
-            now: started,
-            source: source.clone(),
-            conditions: conditions.clone(),
-            // They judged the first tree; no release depends on them.
-            checks: CheckPlan::default(),
-            ..request.clone()
-        };
-        let prepared = prepare(request, None, &|event| again_printed(progress, event)).await?;
-        let circumstances = circumstances(&prepared, conditions, started);
-        Ok(BuiltTree::new(prepared.tree(), circumstances, prepared))
-    };
-    Ok(reproduce::check(first, times, build, &|event| show(progress, &event)).await?)
+    let builds = |event| again_printed(progress, event);
+    let events = |event| show(progress, &event);
+    Ok(check_prepared(prepared, request, times, &builds, &events).await?)
 }
 
 /// Of a build that runs again only what its steps print is shown: the rest was said the first time.
@@ -285,6 +247,8 @@ fn finding(finding: &Finding) -> Value {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use relstore_builder::conditions::Conditions;
+    use relstore_builder::reproduce::{self, BuiltTree, Circumstances};
     use std::path::Path;
     use std::time::SystemTime;
 
