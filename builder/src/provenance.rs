@@ -111,7 +111,7 @@ impl Origin {
     /// The record of the gates, one JSON document with a line end.
     #[must_use]
     pub fn gate_result(&self, release: &ReleaseId, manifest: &[u8]) -> Vec<u8> {
-        let failed = self.names(|verdict| matches!(verdict, Verdict::Failed { .. }));
+        let failed = self.names(|verdict| *verdict == Verdict::Failed);
         let predicate = json!({
             "result": if failed.is_empty() { "PASSED" } else { "FAILED" },
             "configuration": [{
@@ -119,15 +119,15 @@ impl Origin {
                 "annotations": { "off": self.names(|verdict| *verdict == Verdict::Off) },
             }],
             "passedTests": self.names(|verdict| *verdict == Verdict::Passed),
-            "warnedTests": [],
+            "warnedTests": self.names(|verdict| *verdict == Verdict::Warned),
             "failedTests": failed,
         });
         statement(release, manifest, TEST_RESULT, &predicate)
     }
 
-    fn names(&self, which: impl Fn(&Verdict) -> bool) -> Vec<&'static str> {
+    fn names(&self, which: impl Fn(&Verdict) -> bool) -> Vec<&str> {
         let chosen = self.gates.iter().filter(|result| which(&result.verdict));
-        chosen.map(|result| result.id).collect()
+        chosen.map(|result| result.id.as_str()).collect()
     }
 }
 
@@ -184,6 +184,17 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn gate(id: &str, verdict: Verdict) -> GateResult {
+        GateResult {
+            id: id.to_owned(),
+            verdict,
+            evidence: Vec::new(),
+            cause: None,
+            allowed: Vec::new(),
+            milliseconds: 1,
+        }
+    }
+
     fn origin() -> Origin {
         let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         Origin {
@@ -203,14 +214,8 @@ mod tests {
             locks: BTreeMap::from([("composer.lock", sha256(b"{}"))]),
             tools: BTreeMap::from([("php".to_owned(), "8.2.1".to_owned())]),
             gates: vec![
-                GateResult {
-                    id: "artisan",
-                    verdict: Verdict::Passed,
-                },
-                GateResult {
-                    id: "vite-manifest",
-                    verdict: Verdict::Off,
-                },
+                gate("artisan", Verdict::Passed),
+                gate("vite-manifest", Verdict::Off),
             ],
             started,
             finished: started + Duration::from_secs(3),
