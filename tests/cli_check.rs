@@ -100,7 +100,11 @@ fn allowed_finding_passes_with_its_reason() {
     assert_eq!(built["gates"][9]["verdict"], "passed");
     assert_eq!(
         built["gates"][9]["allowed"],
-        serde_json::json!([{ "what": "`app/Client.php:2` holds a GitHub token", "reason": "revoked, kept for a test" }])
+        serde_json::json!([{
+            "path": "app/*.php",
+            "reason": "revoked, kept for a test",
+            "findings": ["`app/Client.php:2` holds a GitHub token"],
+        }])
     );
     let ran = env.run(["check", "latest"]).ok();
     assert!(

@@ -8,10 +8,10 @@ use relstore_builder::exclude::Excludes;
 use relstore_builder::gate::{self, Gate, GateResult, LeftOut, Settings, State, Verdict};
 use relstore_builder::{Preset, Wanted, plan};
 use relstore_store::id::ReleaseId;
-use relstore_store::import::Layout;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::config::resolve::default_layout;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::exit_code::ExitCode;
@@ -102,14 +102,13 @@ fn left_out(context: &Context, config: Option<&Config>, folder: &Path) -> Result
     let excludes = Excludes::of_release(own).map_err(|error| {
         CommandError::bad_input("`build.exclude` cannot be used").caused_by(&error)
     })?;
-    let none = Layout::default();
-    let layout = config.map_or(&none, |config| &config.layout);
+    let layout = config.map_or_else(default_layout, |config| config.layout.clone());
     let (path, home) = (search_path(context), context.variables.get("HOME"));
     let home = home.map(Path::new);
     Ok(LeftOut::of_project(
         folder,
         excludes,
-        layout,
+        &layout,
         &made(config),
         &path,
         home,
@@ -227,8 +226,10 @@ fn text(results: &[GateResult]) -> String {
         if let (Some(last), Some(cause)) = (said.last_mut(), &result.cause) {
             last.push_str(&format!("; usual cause: {cause}"));
         }
-        let allowed = result.allowed.iter();
-        said.extend(allowed.map(|one| format!("allowed: {}; {}", one.what, one.reason)));
+        for allowed in &result.allowed {
+            let findings = allowed.findings.iter();
+            said.extend(findings.map(|what| format!("allowed: {what}; {}", allowed.reason)));
+        }
         for (index, line) in said.iter().enumerate() {
             let (mark, id) = match index {
                 0 => (mark, result.id.as_str()),

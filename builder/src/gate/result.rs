@@ -24,13 +24,15 @@ pub enum Verdict {
     Off,
 }
 
-/// A finding that the project allows.
+/// What the project allows by one entry of its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowed {
-    /// What was found, and where.
-    pub what: String,
+    /// The pattern of paths.
+    pub path: String,
     /// Why that is right, in the words of the configuration.
     pub reason: String,
+    /// What was found there, at most 25 and a count of the rest.
+    pub findings: Vec<String>,
 }
 
 /// A gate's verdict on one tree.
@@ -46,7 +48,7 @@ pub struct GateResult {
     /// What usually leads there; `None` when nothing is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// What it found and the project allows.
+    /// What it found and the project allows, by the entries that allow it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Allowed>,
     /// How long it took, without reading the tree, which all gates share.
@@ -66,15 +68,19 @@ impl GateResult {
         if gate.state == State::Off {
             return result;
         }
-        let mut wrong = Vec::new();
-        for finding in answer.findings {
-            match allow.iter().find(|allow| allow.covers(&gate.id, &finding)) {
-                Some(allow) => result.allowed.push(Allowed {
-                    what: finding.text(),
-                    reason: allow.reason.clone(),
-                }),
-                None => wrong.push(finding),
+        let mut wrong = answer.findings;
+        for entry in allow {
+            let (allowed, rest) = wrong
+                .into_iter()
+                .partition::<Vec<_>, _>(|finding| entry.covers(&gate.id, finding));
+            if !allowed.is_empty() {
+                result.allowed.push(Allowed {
+                    path: entry.path.clone(),
+                    reason: entry.reason.clone(),
+                    findings: bounded(&allowed),
+                });
             }
+            wrong = rest;
         }
         result.verdict = match (wrong.is_empty(), gate.state) {
             (true, _) if answer.skipped.is_none() => Verdict::Passed,
@@ -174,9 +180,12 @@ mod tests {
         assert_eq!(one.evidence, ["`b.php` is wrong"]);
         let both = result(State::On, answer(), &[allow("a"), allow("*.php")]);
         assert_eq!(both.verdict, Verdict::Passed);
-        let what = "`a/x.php:3` is wrong".to_owned();
-        let reason = "a fixture".to_owned();
-        assert_eq!(both.allowed[0], Allowed { what, reason });
+        let expected = Allowed {
+            path: "a".to_owned(),
+            reason: "a fixture".to_owned(),
+            findings: vec!["`a/x.php:3` is wrong".to_owned()],
+        };
+        assert_eq!((both.allowed.len(), &both.allowed[0]), (2, &expected));
     }
 
     #[test]
