@@ -4,6 +4,7 @@
 
 mod check;
 mod environment;
+mod gates;
 pub(crate) mod problem;
 pub(crate) mod raw;
 mod reader;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relstore_builder::check::Check;
+use relstore_builder::gate::Settings;
 use relstore_builder::{Preset, SandboxMode, StepSettings};
 use relstore_store::import::Layout;
 
@@ -62,7 +64,8 @@ pub(crate) struct Config {
     /// The file it came from; its folder is the project.
     pub(crate) file: PathBuf,
     pub(crate) build: Build,
-    pub(crate) gates_off: Vec<String>,
+    /// `[gates]`.
+    pub(crate) gates: Settings,
     /// `[checks]`, in the order of the file.
     pub(crate) checks: Vec<Check>,
     /// `[shared]` and `[writable]`.

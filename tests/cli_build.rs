@@ -32,6 +32,7 @@ fn application() -> TestEnv {
         };
         env.write(&file, &format!("<?php // {path}\n"));
     }
+    env.write("public/build/manifest.json", "{}\n");
     env.write("relstore.toml", "app = \"notes\"\n[build]\nsteps = []\n");
     env.commit("First");
     env
@@ -150,7 +151,7 @@ fn all_failed_gates_are_in_the_json_error_and_one_that_is_off_is_recorded() {
     env.run(["build"]).ok();
     let shown = env.run(["show", "latest", "--json"]).ok().json();
     assert_eq!(shown["gates"]["off"], serde_json::json!(["vite-manifest"]));
-    assert_eq!(shown["gates"]["passed"].as_array().unwrap().len(), 8);
+    assert_eq!(shown["gates"]["passed"].as_array().unwrap().len(), 16);
 }
 
 #[test]
@@ -371,7 +372,7 @@ fn check_asks_the_gates_of_a_folder_and_of_a_release() {
             .lines()
             .filter(|line| line.starts_with("ok  "))
             .count(),
-        9,
+        17,
         "{}",
         ran.all()
     );
@@ -383,7 +384,7 @@ fn check_asks_the_gates_of_a_folder_and_of_a_release() {
         "{}",
         ran.all()
     );
-    assert!(ran.stderr.contains("2 of 9 gates failed"), "{}", ran.all());
+    assert!(ran.stderr.contains("2 of 17 gates failed"), "{}", ran.all());
     let document = env.run(["check", "--json"]).fails(4).json();
     assert_eq!(
         (&document["ok"], &document["gates"][0]["verdict"]),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cli_build;
+mod cli_check;
 mod cli_deploy;
 mod cli_help;
 mod cli_import;

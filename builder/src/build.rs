@@ -16,7 +16,7 @@ use crate::conditions::Conditions;
 use crate::error::BuildError;
 use crate::event::{Event, Listener};
 use crate::exclude::Excludes;
-use crate::gate::{self, GateResult};
+use crate::gate::{self, GateResult, LeftOut};
 use crate::plan::{self, PlanError, Wanted};
 use crate::prepared::{Built, Prepared};
 use crate::provenance::{Origin, timestamp};
@@ -42,8 +42,8 @@ pub struct BuildRequest {
     pub wanted: Wanted,
     /// Patterns beside the default ones, see [`crate::exclude`].
     pub exclude: Vec<String>,
-    /// Ids of gates that are not asked.
-    pub gates_off: Vec<String>,
+    /// Which gates are asked, and what follows from what they find.
+    pub gates: gate::Settings,
     /// What judges the tree with development packages.
     pub checks: CheckPlan,
     /// What hosts lay out.
@@ -95,7 +95,7 @@ pub async fn prepare(
         began: request.now,
         since: Instant::now(),
     };
-    plan::check(&request.wanted, &request.gates_off)?;
+    plan::check(&request.wanted, &request.gates)?;
     Excludes::of_release(&request.exclude).map_err(PlanError::from)?;
     request.checks.find_programs(&request.search_path)?;
     let mut request = request;
@@ -124,7 +124,7 @@ pub async fn prepare(
     };
     let done = match stage.steps().await {
         Ok(done) => done,
-        Err(error) => return Err(with_gates(error, &scratch, &request).await),
+        Err(error) => return Err(with_gates(error, &scratch, &request)),
     };
 
     let begun = Instant::now();
@@ -136,7 +136,7 @@ pub async fn prepare(
     });
 
     let begun = Instant::now();
-    let results = ask_gates(&scratch, scratch.tree(), &request.gates_off).await?;
+    let results = ask_gates(&scratch, &request, &search_path).await?;
     events(Event::Gates {
         results: results.clone(),
         took: begun.elapsed(),
@@ -183,11 +183,7 @@ pub async fn prepare(
 
 /// The error of a step, or, when the source lacks what every release must have, that: it is the
 /// likelier cause, and the step's error tells only its consequence.
-async fn with_gates(
-    error: BuildError,
-    scratch: &Arc<Scratch>,
-    request: &BuildRequest,
-) -> BuildError {
+fn with_gates(error: BuildError, scratch: &Scratch, request: &BuildRequest) -> BuildError {
     // Others are about this machine, not about the application.
     if !matches!(error, BuildError::Plan(_) | BuildError::Step { .. }) {
         return error;
@@ -195,18 +191,15 @@ async fn with_gates(
     let outputs: BTreeSet<String> = plan::fresh_outputs(&request.wanted).into_iter().collect();
     let made_by_steps = |id: &str| {
         let gate = gate::nine().into_iter().find(|gate| gate.id == id);
-        let path = gate
-            .map(|gate| gate.requirement.path.to_string())
-            .unwrap_or_default();
+        let requirement = gate.as_ref().and_then(gate::Gate::requirement);
+        let path = requirement.map_or_else(String::new, |what| what.path.to_string());
         outputs
             .iter()
             .any(|output| path.starts_with(&format!("{output}/")))
     };
     let application = scratch.source().join(&request.root);
-    let Ok(mut results) = ask_gates(scratch, application, &request.gates_off).await else {
-        return error;
-    };
-    results.retain(|result| !made_by_steps(result.id));
+    let mut results = gate::run_structure(&application, &request.gates.off);
+    results.retain(|result| !made_by_steps(&result.id));
     if results.iter().any(GateResult::has_failed) {
         BuildError::Gates {
             results,
@@ -219,15 +212,21 @@ async fn with_gates(
 
 async fn ask_gates(
     scratch: &Arc<Scratch>,
-    root: PathBuf,
-    off: &[String],
+    request: &Arc<BuildRequest>,
+    search_path: &str,
 ) -> Result<Vec<GateResult>, BuildError> {
-    let (scratch, off) = (Arc::clone(scratch), off.to_vec());
-    blocking(move |_| {
-        let results = gate::run(&root, &gate::nine(), &off);
-        // The folder must outlive the look at it.
-        drop(scratch);
-        Ok(results)
+    // The folder must outlive the look at it.
+    let (scratch, request) = (Arc::clone(scratch), Arc::clone(request));
+    let search_path = search_path.to_owned();
+    blocking(move |cancelled| {
+        let context = gate::Context {
+            root: &scratch.tree(),
+            left_out: &LeftOut::default(),
+            search_path: &search_path,
+            cache: Some(&request.scratch.join("cache")),
+            cancelled,
+        };
+        Ok(gate::run(&context, &request.gates))
     })
     .await
 }

@@ -263,7 +263,8 @@ impl BuildError {
                 .map(|refusal| format!("`{}` {}", refusal.path, refusal.reason))
                 .collect(),
             Self::Gates { results, source } => {
-                let failed = results.iter().filter_map(GateResult::failure);
+                let failed = results.iter().filter(|result| result.has_failed());
+                let failed = failed.flat_map(GateResult::lines);
                 let cause = source.iter().flat_map(|source| source.details());
                 failed.chain(cause).collect()
             }

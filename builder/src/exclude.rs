@@ -76,7 +76,7 @@ impl Pattern {
             }
         }
         if names.iter().all(|name| name == b"*") {
-            return Err(fail("would leave out everything"));
+            return Err(fail("means everything"));
         }
         let spared = (text == DOTENV).then_some(EXAMPLE);
         Ok(Self {

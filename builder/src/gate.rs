@@ -1,297 +1,279 @@
-//! Gates: what every Laravel release must have. The same requirements are asked here, by `check`
-//! on any folder, and on every host before the switch.
+//! Gates: what a release has to fulfil before it is stored. `check` asks them on any folder, and the
+//! structure gates among them are asked again on every host before the switch.
+//!
+//! ```text
+//! Context (which tree)  ->  Tree (read once)  ->  each gate: Answer (findings)  ->  GateResult
+//! Settings (what is off, warns, is allowed, is added)  ---------------------------------^
+//! ```
+//! The content gates are functions of the tree alone, apart from `php-syntax`, which asks PHP about
+//! files it has not seen before, and the project's own command gates. All are asked at the same time,
+//! and all they find is reported together. No gate changes the tree.
+
+mod answer;
+mod assets;
+mod case_collisions;
+mod class_map;
+mod command;
+mod destructive_migrations;
+mod env_calls;
+mod left_out;
+mod migration_names;
+mod migrations;
+mod php;
+mod php_syntax;
+mod result;
+mod secrets;
+mod settings;
+mod structure;
+mod tree;
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
-use relstore_store::name::EntryPath;
-use relstore_store::structure::{Requirement, Shape};
-use serde::Serialize;
+use relstore_store::structure::Requirement;
+use serde::{Deserialize, Serialize};
 
-/// One thing a release must have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use answer::Answer;
+use tree::Tree;
+
+pub use left_out::LeftOut;
+pub use result::{Allowed, GateResult, Verdict};
+pub use settings::{Allow, CommandGate, Settings, has_paths};
+pub use structure::{nine, requirements};
+
+/// One thing a release has to fulfil.
+#[derive(Debug, Clone)]
 pub struct Gate {
     /// How people name it.
-    pub id: &'static str,
-    /// Why a release without it cannot work.
-    pub purpose: &'static str,
-    /// What usually led there when it is missing.
-    pub cause: &'static str,
-    /// What has to lie where.
-    pub requirement: Requirement,
+    pub id: String,
+    /// Why a release that does not fulfil it is wrong, in one line.
+    pub purpose: String,
+    /// What usually led there; empty when nobody can know.
+    pub cause: String,
+    /// What happens when it finds something.
+    pub state: State,
+    question: Question,
 }
 
-/// What a gate said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "verdict", rename_all = "kebab-case")]
-pub enum Verdict {
-    /// It holds.
-    Passed,
-    /// It does not hold.
-    Failed {
-        /// What is missing.
-        what: String,
-        /// The usual cause.
-        cause: String,
-    },
-    /// It was not asked.
+/// What a gate does when it finds something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Nothing is stored.
+    On,
+    /// It is reported, and the release is stored.
+    Warns,
+    /// It is not asked.
     Off,
 }
 
-/// A gate's verdict on one tree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct GateResult {
-    /// The gate.
-    pub id: &'static str,
-    /// What it said.
-    #[serde(flatten)]
-    pub verdict: Verdict,
+#[derive(Debug, Clone)]
+enum Question {
+    /// Something has to lie at a path.
+    Path(Requirement),
+    /// A function of the tree.
+    Tree(fn(&Tree) -> Answer),
+    /// PHP compiles every file.
+    Syntax,
+    /// A command ends with 0: program and arguments.
+    Command(Vec<String>),
 }
 
-impl GateResult {
-    /// Whether the gate was asked and refused.
+/// Which tree is asked about, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The tree's folder.
+    pub root: &'a Path,
+    /// What lies there and would be in no release; nothing when the tree is one.
+    pub left_out: &'a LeftOut,
+    /// Folders with programs, as in PATH: for `php` and for command gates.
+    pub search_path: &'a str,
+    /// Folder for what is remembered between runs; made when absent. Nothing is without one.
+    pub cache: Option<&'a Path>,
+    /// When this becomes true, running programs are ended and the verdicts mean nothing.
+    pub cancelled: &'a AtomicBool,
+}
+
+/// A gate on the content, before it is a [`Gate`].
+struct Row {
+    id: &'static str,
+    state: State,
+    question: Question,
+    purpose: &'static str,
+    cause: &'static str,
+}
+
+const CONTENT: [Row; 8] = [
+    Row {
+        id: "secrets",
+        state: State::On,
+        question: Question::Tree(secrets::ask),
+        purpose: "keys and tokens in a release are on every host and in every store for ever",
+        cause: "a value that belongs into .env was written into the code; replace it where it was issued, for git's history keeps it",
+    },
+    Row {
+        id: "case-collisions",
+        state: State::On,
+        question: Question::Tree(case_collisions::ask),
+        purpose: "macOS and Windows can hold only one of two names that differ in case",
+        cause: "a file was renamed on such a machine, and git kept the old name too",
+    },
+    Row {
+        id: "assets",
+        state: State::On,
+        question: Question::Tree(assets::ask),
+        purpose: "pages ask for every file that the Vite or Mix manifest lists",
+        cause: "an old manifest was committed or its files are excluded; the steps `vite` and `mix` write both together",
+    },
+    Row {
+        id: "class-map",
+        state: State::On,
+        question: Question::Tree(class_map::ask),
+        purpose: "a class whose file is missing fails when it is first used",
+        cause: "the file is excluded from the release, or vendor/ is older than the code",
+    },
+    Row {
+        id: "php-syntax",
+        state: State::On,
+        question: Question::Syntax,
+        purpose: "a file that PHP cannot compile fails when it is first loaded",
+        cause: "a merge went wrong, or the code needs a newer PHP than the one that builds",
+    },
+    Row {
+        id: "migration-names",
+        state: State::On,
+        question: Question::Tree(migration_names::ask),
+        purpose: "Laravel runs migrations in the order of their names and knows them by nothing else",
+        cause: "a migration was copied or renamed by hand; `php artisan make:migration` gives it a name",
+    },
+    Row {
+        id: "destructive-migrations",
+        state: State::Warns,
+        question: Question::Tree(destructive_migrations::ask),
+        purpose: "what a migration drops, renames or retypes breaks the release that still serves, and no rollback brings it back",
+        cause: "the schema was cleaned up in the release that stopped using it; do that one release later, with a backup",
+    },
+    Row {
+        id: "env-outside-config",
+        state: State::Warns,
+        question: Question::Tree(env_calls::ask),
+        purpose: "env() gives null outside config/ once the configuration is cached, as it is on every host",
+        cause: "works on a developer's machine, where nothing is cached; put it into a file of config/ and read it with config()",
+    },
+];
+
+/// The ids of all gates but the project's own, in order.
+#[must_use]
+pub fn ids() -> Vec<&'static str> {
+    structure::ids()
+        .chain(CONTENT.iter().map(|row| row.id))
+        .collect()
+}
+
+/// All gates as the settings have them, the project's own last.
+#[must_use]
+pub fn all(settings: &Settings) -> Vec<Gate> {
+    let content = CONTENT.iter().map(|row| Gate {
+        id: row.id.to_owned(),
+        purpose: row.purpose.to_owned(),
+        cause: row.cause.to_owned(),
+        state: row.state,
+        question: row.question.clone(),
+    });
+    let commands = settings.commands.iter().map(CommandGate::gate);
+    let mut gates: Vec<Gate> = nine().into_iter().chain(content).chain(commands).collect();
+    for gate in &mut gates {
+        gate.state = settings.state(&gate.id, gate.state);
+    }
+    gates
+}
+
+impl Gate {
+    /// What has to lie where; `None` unless this is a structure gate.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
-        matches!(self.verdict, Verdict::Failed { .. })
+    pub fn requirement(&self) -> Option<&Requirement> {
+        match &self.question {
+            Question::Path(requirement) => Some(requirement),
+            _ => None,
+        }
     }
 
-    /// What is missing and why, in one line; `None` unless the gate refused.
+    /// The command line; `None` unless this is a command gate.
     #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        match &self.verdict {
-            Verdict::Failed { what, cause } => {
-                Some(format!("gate `{}`: {what}; usual cause: {cause}", self.id))
-            }
-            Verdict::Passed | Verdict::Off => None,
+    pub fn command(&self) -> Option<&[String]> {
+        match &self.question {
+            Question::Command(words) => Some(words),
+            _ => None,
         }
     }
 }
 
-/// A line of the table: a gate before its path is checked.
-struct Row {
-    id: &'static str,
-    path: &'static str,
-    shape: Shape,
-    purpose: &'static str,
-    cause: &'static str,
+/// Asks all gates at the same time and returns every verdict, in the order of [`all`].
+#[must_use]
+pub fn run(context: &Context<'_>, settings: &Settings) -> Vec<GateResult> {
+    let gates = all(settings);
+    let tree = Tree::read(context.root, context.left_out);
+    let words = |gate: &Gate| match (gate.state, gate.command()) {
+        (State::Off, _) | (_, None) => None,
+        (_, Some(words)) => Some(words.to_vec()),
+    };
+    let lines: Vec<Option<Vec<String>>> = gates.iter().map(words).collect();
+    // Commands wait for other programs: on threads of their own they keep no rayon thread busy.
+    let (mut commands, others) = std::thread::scope(|scope| {
+        let commands = scope.spawn(|| command::ask_all(context, &tree, &lines));
+        let others: Vec<(Answer, Duration)> = gates
+            .par_iter()
+            .map(|gate| timed(|| ask(context, &tree, gate)))
+            .collect();
+        (commands.join().unwrap_or_default(), others)
+    });
+    commands.resize_with(gates.len(), || None);
+    gates
+        .iter()
+        .zip(others)
+        .zip(commands)
+        .map(|((gate, other), command)| {
+            let (answer, took) = command.unwrap_or(other);
+            GateResult::new(gate, answer, took, &settings.allow)
+        })
+        .collect()
 }
 
-const fn row(
-    id: &'static str,
-    path: &'static str,
-    shape: Shape,
-    purpose: &'static str,
-    cause: &'static str,
-) -> Row {
-    Row {
-        id,
-        path,
-        shape,
-        purpose,
-        cause,
+/// Asks the structure gates alone: of a tree that is not complete yet.
+#[must_use]
+pub fn run_structure(root: &Path, off: &[String]) -> Vec<GateResult> {
+    let settings = Settings {
+        off: off.to_vec(),
+        ..Settings::default()
+    };
+    nine()
+        .into_par_iter()
+        .map(|mut gate| {
+            gate.state = settings.state(&gate.id, gate.state);
+            let (answer, took) = timed(|| structure::ask(root, &gate));
+            GateResult::new(&gate, answer, took, &[])
+        })
+        .collect()
+}
+
+fn ask(context: &Context<'_>, tree: &Tree, gate: &Gate) -> Answer {
+    match &gate.question {
+        _ if gate.state == State::Off => Answer::default(),
+        Question::Path(_) => structure::ask(context.root, gate),
+        Question::Tree(ask) => ask(tree),
+        Question::Syntax => php_syntax::ask(context, tree),
+        // Asked beside this.
+        Question::Command(_) => Answer::default(),
     }
 }
 
-const NINE: [Row; 9] = [
-    row(
-        "artisan",
-        "artisan",
-        Shape::File,
-        "migrations, caches and queue workers are run by it",
-        "the project's folder is not the one that holds the Laravel application, or artisan was never committed",
-    ),
-    row(
-        "composer-json",
-        "composer.json",
-        Shape::File,
-        "Laravel reads the application's namespace from it",
-        "the project's folder is not the one that holds the Laravel application, or composer.json is excluded",
-    ),
-    row(
-        "public-index",
-        "public/index.php",
-        Shape::File,
-        "the web server passes every request to it",
-        "the web root has another name, or public/ is ignored by git",
-    ),
-    row(
-        "vite-manifest",
-        "public/build/manifest.json",
-        Shape::File,
-        "pages find their scripts and styles by it",
-        "the step `vite` was not run, or vite.config sets another build folder; an application without Vite turns this gate off",
-    ),
-    row(
-        "autoload",
-        "vendor/autoload.php",
-        Shape::File,
-        "no class can be loaded without it",
-        "the step `composer` was not run, or composer.json sets another vendor-dir",
-    ),
-    row(
-        "bootstrap",
-        "bootstrap",
-        Shape::Dir,
-        "the application is put together there",
-        "bootstrap/ is ignored by git or excluded as a whole; only bootstrap/cache/* should be ignored",
-    ),
-    row(
-        "config",
-        "config",
-        Shape::Dir,
-        "all settings are read from there",
-        "config/ is ignored by git or excluded",
-    ),
-    row(
-        "routes",
-        "routes",
-        Shape::Dir,
-        "no address is answered without routes",
-        "routes/ is ignored by git or excluded",
-    ),
-    row(
-        "app",
-        "app",
-        Shape::Dir,
-        "the application's own classes lie there",
-        "app/ is ignored by git or excluded",
-    ),
-];
-
-/// The nine structure gates.
-#[must_use]
-pub fn nine() -> Vec<Gate> {
-    NINE.iter()
-        .map(|row| Gate {
-            id: row.id,
-            purpose: row.purpose,
-            cause: row.cause,
-            requirement: Requirement {
-                path: EntryPath::new(row.path).expect("the paths of the table are valid"),
-                shape: row.shape,
-            },
-        })
-        .collect()
-}
-
-/// The ids of the nine, in order.
-#[must_use]
-pub fn ids() -> Vec<&'static str> {
-    NINE.iter().map(|row| row.id).collect()
-}
-
-/// What hosts have to ask of a release: the nine without those that are off.
-#[must_use]
-pub fn requirements(off: &[String]) -> Vec<Requirement> {
-    nine()
-        .into_iter()
-        .filter(|gate| !is_off(gate, off))
-        .map(|gate| gate.requirement)
-        .collect()
-}
-
-/// Asks all gates at the same time and returns every verdict, in the order of `gates`.
-#[must_use]
-pub fn run(root: &Path, gates: &[Gate], off: &[String]) -> Vec<GateResult> {
-    gates
-        .par_iter()
-        .map(|gate| {
-            let verdict = if is_off(gate, off) {
-                Verdict::Off
-            } else {
-                match gate.requirement.failure(root) {
-                    None => Verdict::Passed,
-                    Some(what) => Verdict::Failed {
-                        what,
-                        cause: gate.cause.to_owned(),
-                    },
-                }
-            };
-            GateResult {
-                id: gate.id,
-                verdict,
-            }
-        })
-        .collect()
-}
-
-fn is_off(gate: &Gate, off: &[String]) -> bool {
-    off.iter().any(|id| id == gate.id)
+fn timed(ask: impl FnOnce() -> Answer) -> (Answer, Duration) {
+    let begun = Instant::now();
+    let answer = ask();
+    (answer, begun.elapsed())
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn complete() -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for gate in nine() {
-            let path = root.path().join(gate.requirement.path.as_path());
-            match gate.requirement.shape {
-                Shape::Dir => std::fs::create_dir_all(path).unwrap(),
-                Shape::File => {
-                    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                    std::fs::write(path, "x").unwrap();
-                }
-            }
-        }
-        root
-    }
-
-    #[test]
-    fn each_of_the_nine_is_named_when_it_is_missing() {
-        for gate in nine() {
-            let root = complete();
-            assert!(
-                !run(root.path(), &nine(), &[])
-                    .iter()
-                    .any(GateResult::has_failed)
-            );
-            let path = root.path().join(gate.requirement.path.as_path());
-            match gate.requirement.shape {
-                Shape::Dir => std::fs::remove_dir_all(path).unwrap(),
-                Shape::File => std::fs::remove_file(path).unwrap(),
-            }
-            let failed: Vec<_> = run(root.path(), &nine(), &[])
-                .into_iter()
-                .filter(GateResult::has_failed)
-                .collect();
-            assert_eq!(failed.len(), 1, "{}", gate.id);
-            assert_eq!(failed[0].id, gate.id);
-            let Verdict::Failed { what, cause } = &failed[0].verdict else {
-                panic!("filtered above")
-            };
-            assert!(what.contains(&gate.requirement.path.to_string()) && !cause.is_empty());
-        }
-    }
-
-    #[test]
-    fn all_failures_are_reported_at_once_in_order() {
-        let root = tempfile::tempdir().unwrap();
-        let off = ["vite-manifest".to_owned()];
-        let results = run(root.path(), &nine(), &off);
-        assert_eq!(
-            results.iter().map(|result| result.id).collect::<Vec<_>>(),
-            ids()
-        );
-        assert_eq!(
-            results.iter().filter(|result| result.has_failed()).count(),
-            8
-        );
-        assert_eq!(results[3].verdict, Verdict::Off);
-        assert_eq!(requirements(&off).len(), 8);
-    }
-
-    #[test]
-    fn verdict_reads_well_as_json() {
-        let result = GateResult {
-            id: "app",
-            verdict: Verdict::Off,
-        };
-        assert_eq!(
-            serde_json::to_string(&result).unwrap(),
-            r#"{"id":"app","verdict":"off"}"#
-        );
-    }
-}
+mod tests;

@@ -21,8 +21,8 @@ pub enum PlanError {
         /// As given.
         name: String,
     },
-    /// A gate nobody knows; guessing could turn off another one.
-    #[error("there is no gate `{id}` that could be off")]
+    /// A gate nobody knows, or one that cannot be set so; guessing could turn off another one.
+    #[error("the settings of gates name `{id}` where it means nothing")]
     UnknownGate {
         /// As given.
         id: String,
@@ -178,12 +178,9 @@ const SECRET: [&str; 3] = ["COMPOSER_AUTH", "NODE_AUTH_TOKEN", "NPM_TOKEN"];
 ///
 /// # Errors
 /// [`PlanError::UnknownGate`], [`PlanError::Variable`].
-pub fn check(wanted: &Wanted, gates_off: &[String]) -> Result<(), PlanError> {
-    if let Some(id) = gates_off
-        .iter()
-        .find(|id| !gate::ids().contains(&id.as_str()))
-    {
-        return Err(PlanError::UnknownGate { id: id.clone() });
+pub fn check(wanted: &Wanted, gates: &gate::Settings) -> Result<(), PlanError> {
+    if let Some(id) = gates.unknown() {
+        return Err(PlanError::UnknownGate { id: id.to_owned() });
     }
     let own = wanted.settings.values().map(|settings| &settings.env);
     for (name, value) in own.chain([&wanted.env]).flatten() {
@@ -563,7 +560,7 @@ mod tests {
             ("VITE_NAME".to_owned(), "x".to_owned()),
             ("NODE_ENV".to_owned(), "staging".to_owned()),
         ]);
-        check(&wanted, &[]).unwrap();
+        check(&wanted, &gate::Settings::default()).unwrap();
         let plan = plan(&wanted, &facts(&ALL, "{}")).unwrap();
         for step in &plan.steps {
             assert_eq!(step.env["NODE_ENV"], "staging");
@@ -585,7 +582,11 @@ mod tests {
                 let mut wanted = Wanted::default();
                 wanted.env.insert(name.clone(), "x".to_owned());
                 let free = !fixed || harmless.contains(&name.as_str());
-                assert_eq!(check(&wanted, &[]).is_ok(), free, "{name}");
+                assert_eq!(
+                    check(&wanted, &gate::Settings::default()).is_ok(),
+                    free,
+                    "{name}"
+                );
             }
         }
     }
@@ -604,7 +605,10 @@ mod tests {
         ] {
             let mut general = Wanted::default();
             general.env.insert(name.to_owned(), String::new());
-            assert!(check(&general, &[]).is_err(), "{name}");
+            assert!(
+                check(&general, &gate::Settings::default()).is_err(),
+                "{name}"
+            );
             let settings = StepSettings {
                 env: general.env.clone(),
                 ..StepSettings::default()
@@ -613,9 +617,12 @@ mod tests {
                 settings: BTreeMap::from([("x".to_owned(), settings)]),
                 ..Wanted::default()
             };
-            assert!(check(&own, &[]).is_err(), "{name}");
+            assert!(check(&own, &gate::Settings::default()).is_err(), "{name}");
         }
-        let off = ["vite".to_owned()];
+        let off = gate::Settings {
+            off: vec!["vite".to_owned()],
+            ..gate::Settings::default()
+        };
         assert_eq!(
             check(&Wanted::default(), &off),
             Err(PlanError::UnknownGate { id: "vite".into() })

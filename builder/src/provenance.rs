@@ -16,7 +16,7 @@ use relstore_store::name::EntryPath;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::gate::{GateResult, Verdict};
+use crate::gate::{Allowed, GateResult, Verdict};
 use crate::source::Source;
 use crate::step::{CommandLine, Step};
 
@@ -111,23 +111,30 @@ impl Origin {
     /// The record of the gates, one JSON document with a line end.
     #[must_use]
     pub fn gate_result(&self, release: &ReleaseId, manifest: &[u8]) -> Vec<u8> {
-        let failed = self.names(|verdict| matches!(verdict, Verdict::Failed { .. }));
+        let failed = self.names(|verdict| *verdict == Verdict::Failed);
+        let allowing = self.gates.iter().filter(|gate| !gate.allowed.is_empty());
+        let allowed: BTreeMap<&str, &Vec<Allowed>> = allowing
+            .map(|gate| (gate.id.as_str(), &gate.allowed))
+            .collect();
         let predicate = json!({
             "result": if failed.is_empty() { "PASSED" } else { "FAILED" },
             "configuration": [{
                 "name": "relstore-gates",
-                "annotations": { "off": self.names(|verdict| *verdict == Verdict::Off) },
+                "annotations": {
+                    "off": self.names(|verdict| *verdict == Verdict::Off),
+                    "allowed": allowed,
+                },
             }],
             "passedTests": self.names(|verdict| *verdict == Verdict::Passed),
-            "warnedTests": [],
+            "warnedTests": self.names(|verdict| *verdict == Verdict::Warned),
             "failedTests": failed,
         });
         statement(release, manifest, TEST_RESULT, &predicate)
     }
 
-    fn names(&self, which: impl Fn(&Verdict) -> bool) -> Vec<&'static str> {
+    fn names(&self, which: impl Fn(&Verdict) -> bool) -> Vec<&str> {
         let chosen = self.gates.iter().filter(|result| which(&result.verdict));
-        chosen.map(|result| result.id).collect()
+        chosen.map(|result| result.id.as_str()).collect()
     }
 }
 
@@ -184,6 +191,17 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn gate(id: &str, verdict: Verdict) -> GateResult {
+        GateResult {
+            id: id.to_owned(),
+            verdict,
+            evidence: Vec::new(),
+            cause: None,
+            allowed: Vec::new(),
+            milliseconds: 1,
+        }
+    }
+
     fn origin() -> Origin {
         let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         Origin {
@@ -203,14 +221,8 @@ mod tests {
             locks: BTreeMap::from([("composer.lock", sha256(b"{}"))]),
             tools: BTreeMap::from([("php".to_owned(), "8.2.1".to_owned())]),
             gates: vec![
-                GateResult {
-                    id: "artisan",
-                    verdict: Verdict::Passed,
-                },
-                GateResult {
-                    id: "vite-manifest",
-                    verdict: Verdict::Off,
-                },
+                gate("artisan", Verdict::Passed),
+                gate("vite-manifest", Verdict::Off),
             ],
             started,
             finished: started + Duration::from_secs(3),
@@ -250,12 +262,22 @@ mod tests {
     }
 
     #[test]
-    fn gate_result_tells_which_gates_were_off() {
+    fn gate_result_tells_which_gates_were_off_and_what_was_allowed() {
+        let mut origin = origin();
+        origin.gates[0].allowed = vec![Allowed {
+            path: "a".to_owned(),
+            reason: "known".to_owned(),
+            findings: vec!["`a` is wrong".to_owned()],
+        }];
+        origin.gates.push(gate("assets", Verdict::Warned));
         let json: Value =
-            serde_json::from_slice(&origin().gate_result(&ReleaseId::of(b""), b"")).unwrap();
+            serde_json::from_slice(&origin.gate_result(&ReleaseId::of(b""), b"")).unwrap();
         let predicate = &json["predicate"];
         assert_eq!(predicate["result"], "PASSED");
         assert_eq!(predicate["passedTests"], json!(["artisan"]));
+        assert_eq!(predicate["warnedTests"], json!(["assets"]));
+        let annotations = &predicate["configuration"][0]["annotations"];
+        assert_eq!(annotations["allowed"]["artisan"][0]["reason"], "known");
         assert_eq!(
             predicate["configuration"][0]["annotations"]["off"],
             json!(["vite-manifest"])

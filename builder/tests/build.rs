@@ -79,7 +79,7 @@ async fn records_name_source_gates_and_variables_but_no_secret() {
     project.commit();
     let store = project.store();
     let mut request = project.head();
-    request.gates_off = vec!["vite-manifest".to_owned()];
+    request.gates.off = vec!["vite-manifest".to_owned()];
     request.wanted.env = BTreeMap::from([("VITE_NAME".to_owned(), "shown".to_owned())]);
     request.secrets = Secrets::new([("HTTPS_PROXY".to_owned(), "http://u:s3ntinel@p".to_owned())]);
     let built = project.build(request, &store).await.unwrap();
@@ -110,7 +110,7 @@ async fn records_name_source_gates_and_variables_but_no_secret() {
     assert_eq!(external["gatesOff"][0], "vite-manifest");
     assert_eq!(
         of("test-result")["passedTests"].as_array().unwrap().len(),
-        8
+        16
     );
 }
 
@@ -122,7 +122,8 @@ async fn each_missing_one_of_the_nine_stores_nothing() {
     let before = snapshot(&whole.root.path().join("store"));
     for gate in gate::nine() {
         let project = Project::committed();
-        let path = project.at("").join(gate.requirement.path.as_path());
+        let what = gate.requirement().unwrap();
+        let path = project.at("").join(what.path.as_path());
         if path.is_dir() {
             std::fs::remove_dir_all(path).unwrap();
         } else {
@@ -130,14 +131,14 @@ async fn each_missing_one_of_the_nine_stores_nothing() {
         }
         project.commit();
         let error = project.build(project.head(), &store).await.unwrap_err();
-        assert_eq!(error.to_string(), "1 of 9 gates failed");
+        assert_eq!(error.to_string(), "1 of 17 gates failed");
         let details = error.details();
         assert_eq!(details.len(), 1);
         assert!(
             details[0].starts_with(&format!("gate `{}`:", gate.id)),
             "{details:?}"
         );
-        assert!(details[0].contains(&gate.requirement.path.to_string()));
+        assert!(details[0].contains(&what.path.to_string()));
         assert_eq!(
             snapshot(&whole.root.path().join("store")),
             before,
@@ -151,7 +152,7 @@ async fn each_missing_one_of_the_nine_stores_nothing() {
 async fn wrong_settings_are_refused_before_anything_is_read() {
     let project = Project::new(&[]);
     for change in [
-        |request: &mut relstore_builder::BuildRequest| request.gates_off = vec!["vite".into()],
+        |request: &mut relstore_builder::BuildRequest| request.gates.off = vec!["vite".into()],
         |request: &mut relstore_builder::BuildRequest| request.exclude = vec!["a//b".into()],
         |request: &mut relstore_builder::BuildRequest| {
             request.wanted.env.insert("PATH".into(), "x".into());

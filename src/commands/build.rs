@@ -28,6 +28,9 @@ use crate::progress::{Progress, Task};
 use crate::release_name::short_commit;
 use crate::stored::block_on;
 
+/// Lines of one gate's warning that a build shows.
+const WARNINGS: usize = 5;
+
 /// Build the project into a release and store it
 ///
 /// Builds an exact commit (default HEAD), runs the steps (Composer, and Vite or Laravel Mix), the
@@ -132,6 +135,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             built.release.short()
         ));
     }
+    warn(context, &built.gates);
     context.output.result(&built.release.to_string(), || {
         let mut object = document(&built);
         if let Some(verdict) = &checked {
@@ -141,6 +145,23 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         object
     })?;
     Ok(ExitCode::Ok)
+}
+
+/// Says what gates warn of; all of it is in the answer of `check`.
+fn warn(context: &Context, gates: &[GateResult]) {
+    for gate in gates.iter().filter(|gate| gate.verdict == Verdict::Warned) {
+        let lines = gate.lines();
+        for line in lines.iter().take(WARNINGS) {
+            context.output.warning(&printable(line));
+        }
+        if lines.len() > WARNINGS {
+            let rest = counted((lines.len() - WARNINGS) as u64, "line");
+            let id = &gate.id;
+            context.output.warning(&format!(
+                "gate `{id}`: {rest} more, `relstore check latest` shows them"
+            ));
+        }
+    }
 }
 
 /// How a build without an error ends.
@@ -181,7 +202,7 @@ fn request(context: &Context, config: &Config, args: &Args) -> Result<BuildReque
             checks: false,
         },
         exclude: build.exclude.clone(),
-        gates_off: config.gates_off.clone(),
+        gates: config.gates.clone(),
         checks: check::plan(
             config.checks.clone(),
             (!args.no_checks).then_some(args.checks),
@@ -330,9 +351,17 @@ fn show_gates(progress: &Progress, results: &[GateResult], took: Duration) {
     let off: Vec<&str> = results
         .iter()
         .filter(|result| result.verdict == Verdict::Off)
-        .map(|result| result.id)
+        .map(|result| result.id.as_str())
+        .collect();
+    let warned: Vec<&str> = results
+        .iter()
+        .filter(|result| result.verdict == Verdict::Warned)
+        .map(|result| result.id.as_str())
         .collect();
     let mut text = format!("{passed}/{}", results.len() - off.len());
+    if !warned.is_empty() {
+        text.push_str(&format!(", warned: {}", warned.join(", ")));
+    }
     if !off.is_empty() {
         text.push_str(&format!(", off: {}", off.join(", ")));
     }

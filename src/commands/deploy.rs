@@ -100,7 +100,7 @@ impl<'a> Bringing<'a> {
     ) -> Result<(Deployment<'b>, Said)> {
         let said = Said::of(&store.records(&release).await?);
         // A gate that was off when the release was built cannot be asked on a host.
-        let mut off = self.config.gates_off.clone();
+        let mut off = self.config.gates.off.clone();
         off.extend(said.gates_off.iter().cloned());
         let commit = said
             .origin()

@@ -222,7 +222,7 @@ mod tests {
         let vite = parse(&relstore_toml(&findings(Frontend::Vite(
             "vite.config.js".to_owned(),
         ))));
-        assert_eq!((vite.build.steps.len(), vite.gates_off.len()), (2, 0));
+        assert_eq!((vite.build.steps.len(), vite.gates.off.len()), (2, 0));
         for (frontend, steps) in [
             (
                 Frontend::Mix("webpack.mix.js".to_owned()),
@@ -232,7 +232,7 @@ mod tests {
         ] {
             let config = parse(&relstore_toml(&findings(frontend)));
             assert_eq!(config.build.steps, steps);
-            assert_eq!(config.gates_off, ["vite-manifest"]);
+            assert_eq!(config.gates.off, ["vite-manifest"]);
         }
         let nasty = Findings {
             package_folders: vec!["a\"b".to_owned()],

@@ -22,7 +22,8 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
         &["root", "steps", "env", "auth", "sandbox", "exclude", "step"],
     ),
     ("build.step.NAME", super::step::KEYS),
-    ("gates", &["off"]),
+    ("gates", &["off", "warn", "refuse", "allow", "command"]),
+    ("gates.allow[]", &["gate", "path", "reason"]),
     ("shared", &["paths"]),
     ("writable", &["paths"]),
     ("store", &["path", "keep_derivations"]),
@@ -74,13 +75,32 @@ pub(crate) struct RawConfig {
     pub(crate) sandbox: Text,
     pub(crate) build_env: BTreeMap<String, Placed<String>>,
     pub(crate) exclude: Texts,
-    pub(crate) gates_off: Texts,
+    pub(crate) gates: RawGates,
     pub(crate) checks: Vec<RawCheck>,
     pub(crate) shared: Texts,
     pub(crate) writable: Texts,
     pub(crate) store_path: Text,
     pub(crate) keep_derivations: Text,
     pub(crate) environments: BTreeMap<String, RawEnvironment>,
+}
+
+/// The `[gates]` section.
+#[derive(Debug, Default)]
+pub(crate) struct RawGates {
+    pub(crate) off: Texts,
+    pub(crate) warn: Texts,
+    pub(crate) refuse: Texts,
+    pub(crate) allow: Vec<RawAllow>,
+    pub(crate) command: BTreeMap<String, Placed<String>>,
+}
+
+/// One entry of `gates.allow`.
+#[derive(Debug)]
+pub(crate) struct RawAllow {
+    pub(crate) key: String,
+    pub(crate) gate: Text,
+    pub(crate) path: Text,
+    pub(crate) reason: Text,
 }
 
 /// One `[env.NAME]` section.
@@ -159,7 +179,9 @@ impl RawConfig {
             config.build_env = reader.string_map(&build, "env").unwrap_or_default();
             config.exclude = reader.strings(&build, "exclude");
         }
-        config.gates_off = only_list(&mut reader, &root, "gates", "off");
+        if let Some(gates) = reader.section(&root, "gates") {
+            config.gates = RawGates::read(&mut reader, &gates);
+        }
         config.checks = RawCheck::read_all(&mut reader, &root);
         config.shared = only_list(&mut reader, &root, "shared", "paths");
         config.writable = only_list(&mut reader, &root, "writable", "paths");
@@ -186,6 +208,43 @@ fn only_list<'a>(reader: &mut Reader<'a>, root: &Section<'a>, name: &str, key: &
     let section = reader.section(root, name)?;
     reader.reject_unknown(&section, keys(name));
     reader.strings(&section, key)
+}
+
+impl RawGates {
+    fn read<'a>(reader: &mut Reader<'a>, section: &Section<'a>) -> Self {
+        reader.reject_unknown(section, keys("gates"));
+        let allow = reader.sections(section, "allow").unwrap_or_default();
+        Self {
+            off: reader.strings(section, "off"),
+            warn: reader.strings(section, "warn"),
+            refuse: reader.strings(section, "refuse"),
+            allow: allow
+                .iter()
+                .map(|entry| RawAllow::read(reader, entry))
+                .collect(),
+            command: reader.string_map(section, "command").unwrap_or_default(),
+        }
+    }
+}
+
+impl RawAllow {
+    fn read<'a>(reader: &mut Reader<'a>, section: &Section<'a>) -> Self {
+        let known = keys("gates.allow[]");
+        reader.reject_unknown(section, known);
+        for name in known
+            .iter()
+            .filter(|name| !reader.has(section, name))
+            .collect::<Vec<_>>()
+        {
+            reader.problem(section.place, section.key(name), "is missing");
+        }
+        Self {
+            key: section.path.clone(),
+            gate: reader.string(section, "gate"),
+            path: reader.string(section, "path"),
+            reason: reader.string(section, "reason"),
+        }
+    }
 }
 
 impl RawEnvironment {

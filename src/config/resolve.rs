@@ -70,9 +70,7 @@ pub(crate) fn resolve(
             .unwrap_or_default(),
         settings,
     };
-    let gates_off = general
-        .list("gates.off", raw.gates_off.as_ref(), gate_id)
-        .unwrap_or_default();
+    let gates = general.gates(&raw.gates);
     let checks = raw
         .checks
         .iter()
@@ -125,7 +123,7 @@ pub(crate) fn resolve(
             Ok(Config {
                 file: file.to_owned(),
                 build,
-                gates_off,
+                gates,
                 checks,
                 layout,
                 store,
@@ -163,18 +161,6 @@ pub(super) fn exclude(text: &str) -> Result<String, String> {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.reason.to_owned()),
     }
-}
-
-/// Checks the id of a gate.
-fn gate_id(text: &str) -> Result<String, String> {
-    let ids = relstore_builder::gate::ids();
-    if ids.contains(&text) {
-        return Ok(text.to_owned());
-    }
-    Err(match nearest(text, ids.iter().copied()) {
-        Some(near) => format!("is no gate, did you mean `{near}`?"),
-        None => format!("is no gate, the gates are: {}", ids.join(", ")),
-    })
 }
 
 fn default_shared() -> Vec<(EntryPath, bool)> {

@@ -114,7 +114,7 @@ impl Project {
             root: String::new(),
             wanted: Wanted::default(),
             exclude: vec![],
-            gates_off: vec![],
+            gates: relstore_builder::gate::Settings::default(),
             checks: Default::default(),
             layout: layout(),
             // Their programs tell what they saw by writing beside the build.
