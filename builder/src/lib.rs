@@ -4,8 +4,9 @@
 //! source -> plan (pure) -> steps -> assemble -> gates -> import -> records
 //! ```
 //! [`build`](build()) does it all; [`prepare`] does all but the last two and so never touches a store.
-//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`provenance`], parts of [`check`]. The crate reads no environment
-//! variable, no clock and no home folder: what it needs of them is in the [`BuildRequest`].
+//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`lockfile`], [`provenance`], parts of
+//! [`check`]. The crate reads no environment variable, no clock and no home folder: what it needs of
+//! them is in the [`BuildRequest`].
 //! [`imported`] makes a release of a folder that was not built here.
 
 pub mod assemble;
@@ -23,6 +24,7 @@ mod judge;
 mod key;
 mod key_lock;
 mod lay_out;
+pub mod lockfile;
 mod made;
 mod package_tree;
 pub mod plan;
