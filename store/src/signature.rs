@@ -163,8 +163,8 @@ impl Signature {
 /// Why something was not signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// The text is no private key.
-    #[error("it is no private SSH key")]
+    /// The text is no key.
+    #[error("it is no SSH key")]
     Key(#[source] ssh_key::Error),
     /// The key needs a passphrase.
     #[error("the key has a passphrase")]
@@ -276,6 +276,15 @@ impl Signer for KeySigner {
             bytes,
         )
     }
+}
+
+/// The fingerprint of a public key as a `.pub` file has it.
+///
+/// # Errors
+/// [`SignError::Key`].
+pub fn fingerprint_of(public_key: &str) -> Result<Fingerprint, SignError> {
+    let key = PublicKey::from_openssh(public_key.trim()).map_err(SignError::Key)?;
+    Ok(Fingerprint::of(&key))
 }
 
 /// Takes what a signer answered when it is a signature by this key over these bytes.

@@ -7,8 +7,9 @@ use super::{COMPOSER_LOCK, LockError, syntax};
 
 #[derive(Deserialize)]
 struct Lock {
+    #[serde(default)]
     packages: Vec<Locked>,
-    /// Absent in locks that were written without development packages.
+    /// `null` in locks that were written without development packages.
     #[serde(rename = "packages-dev", default)]
     packages_dev: Option<Vec<Locked>>,
 }
@@ -139,8 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn lock_without_packages_is_refused() {
-        let error = parse(b"{\"packages-dev\": []}").unwrap_err();
-        assert!(error.to_string().contains("packages"), "{error}");
+    fn mistake_is_named_with_its_place() {
+        let error = parse(b"{\"packages\": [\n{\"name\": 1}]}").unwrap_err();
+        assert!(error.to_string().contains("at line 2"), "{error}");
+        assert_eq!(parse(b"{\"packages-dev\": null}").unwrap(), []);
     }
 }

@@ -60,6 +60,7 @@ pub(super) fn parse(content: &[u8]) -> Result<Vec<Package>, LockError> {
                 version: other.to_string(),
             });
         }
+        None if lock.packages.is_empty() && lock.dependencies.is_empty() => {}
         None => return Err(damaged("`lockfileVersion` is missing".to_owned())),
     }
     let packages = lock.packages.into_iter();
@@ -191,6 +192,6 @@ mod tests {
             "package-lock.json has the format 4, which is not known here"
         );
         assert!(error.hint().unwrap().contains("npm install"));
-        assert!(parse(b"{}").is_err());
+        assert!(parse(b"{\"packages\": {\"node_modules/x\": {}}}").is_err());
     }
 }

@@ -67,7 +67,7 @@ impl Package {
         }
     }
 
-    pub(super) fn add_digest(&mut self, algorithm: &str, hex: String) {
+    pub(crate) fn add_digest(&mut self, algorithm: &str, hex: String) {
         self.digests.insert(algorithm.to_owned(), hex);
     }
 
