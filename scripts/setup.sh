@@ -4,7 +4,7 @@
 #   build   compile relstore
 #   demo    also build the example application (PHP, Composer, Node) and serve it (nginx, PHP-FPM,
 #           MariaDB, sshd)
-#   test    also test it: nix, b3sum, a load generator, cargo-nextest
+#   test    also test it: nix, b3sum, a load generator, cargo-nextest, schemas of record formats
 #   bench   what demo needs, and rsync to compare with
 #   lint    compile relstore; rustfmt, clippy, cargo-deny
 #   fuzz    compile relstore; nightly Rust, cargo-fuzz
@@ -69,6 +69,7 @@ if [ "$mode" = test ]; then
     program faketime faketime
     program taskset util-linux
     package php8.2-phpdbg                # measures coverage without changing how PHP runs elsewhere
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 fi
 
 if [ "$mode" = bench ]; then program rsync rsync; fi
@@ -124,7 +125,18 @@ component() {
     echo "setup: installing $1" >&2
     rustup component add "$1" < /dev/null >&2
 }
-if [ "$mode" = test ]; then subcommand nextest; fi
+# What checks records against the standards they follow, in a Python environment of its own.
+schemas() {
+    local from to
+    from=$(dirname "$0")/../fixtures/schemas/requirements.txt
+    to=$(dirname "$0")/../target/record-schemas
+    cmp --silent "$from" "$to/requirements.txt" && return
+    echo "setup: installing the schemas of record formats" >&2
+    python3 -m venv --clear "$to"
+    "$to/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$from" < /dev/null >&2
+    cp "$from" "$to/requirements.txt"
+}
+if [ "$mode" = test ]; then subcommand nextest; schemas; fi
 if [ "$mode" = fuzz ]; then
     cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal < /dev/null >&2
     subcommand fuzz

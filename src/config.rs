@@ -63,6 +63,8 @@ pub(crate) enum ConfigError {
 pub(crate) struct Config {
     /// The file it came from; its folder is the project.
     pub(crate) file: PathBuf,
+    /// The name of the application.
+    pub(crate) app: String,
     pub(crate) build: Build,
     /// `[gates]`.
     pub(crate) gates: Settings,
@@ -74,6 +76,7 @@ pub(crate) struct Config {
     pub(crate) store: Option<PathBuf>,
     /// How long the store remembers what steps made.
     pub(crate) keep_derivations: Duration,
+    pub(crate) signing: Signing,
     environments: BTreeMap<String, Result<Environment, Vec<Problem>>>,
 }
 
@@ -90,6 +93,14 @@ pub(crate) struct Build {
     pub(crate) auth: Vec<String>,
     pub(crate) sandbox: SandboxMode,
     pub(crate) exclude: Vec<String>,
+}
+
+/// `[signing]`: who signs what is said about a release, and whose word counts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Signing {
+    /// A private key, or a `.pub` file whose private key an agent has.
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) allowed_signers: Option<PathBuf>,
 }
 
 /// `[env.NAME]`: where and how a release is deployed.

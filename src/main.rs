@@ -14,6 +14,7 @@ mod progress;
 mod project_scan;
 mod release_name;
 mod said;
+mod signing;
 mod stored;
 mod time;
 

@@ -40,16 +40,18 @@ impl Output {
 
     /// Writes a result that has only one form, such as a manifest.
     pub(crate) fn raw(&self, text: &str) -> Result<()> {
-        let mut stdout = io::stdout().lock();
         let end = if text.is_empty() || text.ends_with('\n') {
             ""
         } else {
             "\n"
         };
-        let written = stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.write_all(end.as_bytes()))
-            .and_then(|()| stdout.flush());
+        self.bytes(format!("{text}{end}").as_bytes())
+    }
+
+    /// Writes a result whose every byte counts, such as a record.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
         match written {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CommandError::new(
                 ExitCode::Failure,

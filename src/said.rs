@@ -1,31 +1,76 @@
 //! What the records of a release say about it, gathered from all of them.
 //!
-//! Records are in-toto statements: SLSA provenance says from what and when it was built, a test
-//! result says which gates passed. Unknown predicates and missing fields are passed over: a record
-//! of a newer version must not make a release unreadable.
+//! Most records are in-toto statements: SLSA provenance says from what and when it was built, test
+//! results say which gates and checks passed; one is the bill of materials. Unknown predicates and
+//! missing fields are passed over: a record of a newer version must not make a release unreadable.
 
+mod build;
+mod materials;
+
+use relstore_builder::check::CheckResult;
+use relstore_builder::facts::{self, AppFacts};
 use relstore_store::store::Record;
 use serde_json::{Value, json};
 
+pub(crate) use build::{BuildSaid, StepSaid};
+pub(crate) use materials::{Materials, Packages};
+
 /// What is known about a release beside its content.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Said {
     /// One entry per build, oldest first.
     pub(crate) builds: Vec<BuildSaid>,
-    /// Gates that passed, and those that were off, of the newest result.
+    /// Of the newest result: gates that passed, that warned with what they found, that were off.
     pub(crate) gates_passed: Vec<String>,
+    pub(crate) gates_warned: Vec<(String, Vec<String>)>,
     pub(crate) gates_off: Vec<String>,
+    /// Of the newest result.
+    pub(crate) checks: Vec<CheckResult>,
+    pub(crate) materials: Option<Materials>,
+    /// What the application says about itself.
+    pub(crate) application: Option<AppFacts>,
 }
 
-/// One build of the release.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct BuildSaid {
-    /// RFC 3339.
-    pub(crate) finished: Option<String>,
-    pub(crate) commit: Option<String>,
-    /// Whether the work tree was built instead of a commit.
-    pub(crate) dirty: bool,
-    pub(crate) builder: Option<String>,
+/// What a record is, by its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordKind {
+    Provenance,
+    Gates,
+    Checks,
+    Sbom,
+    Application,
+    Other,
+}
+
+impl RecordKind {
+    /// The kind of this document.
+    pub(crate) fn of(document: &Value) -> Self {
+        let configuration = &document["predicate"]["configuration"][0]["name"];
+        match document["predicateType"].as_str() {
+            Some(kind) if kind.starts_with("https://slsa.dev/provenance/") => Self::Provenance,
+            Some(kind) if kind.starts_with("https://in-toto.io/attestation/test-result/") => {
+                match configuration.as_str() {
+                    Some("relstore-checks") => Self::Checks,
+                    _ => Self::Gates,
+                }
+            }
+            Some(facts::PREDICATE) => Self::Application,
+            None if document["bomFormat"] == "CycloneDX" => Self::Sbom,
+            _ => Self::Other,
+        }
+    }
+
+    /// For `--json` and tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Provenance => "provenance",
+            Self::Gates => "gates",
+            Self::Checks => "checks",
+            Self::Sbom => "sbom",
+            Self::Application => "application",
+            Self::Other => "other",
+        }
+    }
 }
 
 impl Said {
@@ -33,46 +78,52 @@ impl Said {
     pub(crate) fn of(records: &[Record]) -> Self {
         let mut said = Self::default();
         for record in records {
-            if let Ok(statement) = serde_json::from_slice::<Value>(&record.json) {
-                said.add(&statement);
+            if let Ok(document) = serde_json::from_slice::<Value>(&record.json) {
+                said.add(&document);
             }
         }
         said
     }
 
-    fn add(&mut self, statement: &Value) {
-        let predicate = &statement["predicate"];
-        match statement["predicateType"].as_str() {
-            Some(kind) if kind.starts_with("https://slsa.dev/provenance/") => {
-                let run = &predicate["runDetails"];
-                let definition = &predicate["buildDefinition"];
-                let dependencies = definition["resolvedDependencies"]
-                    .as_array()
-                    .cloned()
-                    .unwrap_or_default();
-                let commit = dependencies
-                    .iter()
-                    .find_map(|dependency| dependency["digest"]["gitCommit"].as_str());
-                self.builds.push(BuildSaid {
-                    finished: text(&run["metadata"]["finishedOn"]),
-                    commit: commit.map(str::to_owned),
-                    dirty: definition["externalParameters"]["source"]["dirty"]
-                        .as_bool()
-                        .unwrap_or(false),
-                    builder: text(&run["builder"]["id"]),
-                });
+    fn add(&mut self, document: &Value) {
+        let predicate = &document["predicate"];
+        match RecordKind::of(document) {
+            RecordKind::Provenance => self.builds.push(BuildSaid::of(predicate)),
+            RecordKind::Gates => self.set_gates(predicate),
+            RecordKind::Checks => {
+                let checks = &predicate["configuration"][0]["annotations"]["checks"];
+                let known = |check: &Value| serde_json::from_value(check.clone()).ok();
+                let all = checks.as_array().into_iter().flatten();
+                self.checks = all.filter_map(known).collect();
             }
-            Some(kind) if kind.starts_with("https://in-toto.io/attestation/test-result/") => {
-                self.gates_passed = texts(&predicate["passedTests"]);
-                let configurations = predicate["configuration"].as_array();
-                self.gates_off = configurations
-                    .into_iter()
-                    .flatten()
-                    .flat_map(|one| texts(&one["annotations"]["off"]))
-                    .collect();
+            RecordKind::Sbom => self.materials = Some(Materials::of(document)),
+            RecordKind::Application => {
+                if let Ok(application) = serde_json::from_value(predicate.clone()) {
+                    self.application = Some(application);
+                }
             }
-            _ => {}
+            RecordKind::Other => {}
         }
+    }
+
+    fn set_gates(&mut self, predicate: &Value) {
+        let annotations = &predicate["configuration"][0]["annotations"];
+        let evidence = |id: &str| {
+            let gates = annotations["gates"].as_array().into_iter().flatten();
+            let found = gates.clone().find(|gate| gate["id"] == id);
+            found
+                .map(|gate| texts(&gate["evidence"]))
+                .unwrap_or_default()
+        };
+        self.gates_passed = texts(&predicate["passedTests"]);
+        self.gates_off = texts(&annotations["off"]);
+        let warned = texts(&predicate["warnedTests"]).into_iter();
+        self.gates_warned = warned
+            .map(|id| {
+                let evidence = evidence(&id);
+                (id, evidence)
+            })
+            .collect();
     }
 
     /// The newest build.
@@ -93,19 +144,19 @@ impl Said {
 
     /// For `--json`.
     pub(crate) fn to_json(&self) -> Value {
-        let builds: Vec<Value> = self
-            .builds
+        let builds: Vec<Value> = self.builds.iter().map(BuildSaid::to_json).collect();
+        let warned: Vec<Value> = self
+            .gates_warned
             .iter()
-            .map(|build| {
-                json!({
-                    "finished": build.finished,
-                    "commit": build.commit,
-                    "dirty": build.dirty,
-                    "builder": build.builder,
-                })
-            })
+            .map(|(id, evidence)| json!({ "id": id, "evidence": evidence }))
             .collect();
-        json!({ "builds": builds, "gates": { "passed": self.gates_passed, "off": self.gates_off } })
+        json!({
+            "builds": builds,
+            "gates": { "passed": self.gates_passed, "warned": warned, "off": self.gates_off },
+            "checks": self.checks,
+            "materials": self.materials.as_ref().map(Materials::to_json),
+            "application": self.application,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use relstore_store::import::Layout;
+use relstore_store::signature::Signer;
 
 use crate::check::CheckPlan;
 use crate::conditions::Conditions;
@@ -31,6 +32,8 @@ use crate::store_place::StorePlace;
 /// All that a build depends on.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
+    /// Name of the application, for the records.
+    pub application: String,
     /// The project's folder; may lie anywhere in a git repository.
     pub project: PathBuf,
     /// The application's folder from the project's; empty when they are the same. What lies beside
@@ -66,6 +69,8 @@ pub struct BuildRequest {
     pub secrets: Secrets,
     /// The time now.
     pub now: SystemTime,
+    /// Who signs the records, if anybody does.
+    pub signer: Option<Arc<dyn Signer>>,
 }
 
 /// Builds a release and stores it.
@@ -152,22 +157,27 @@ pub async fn prepare(
         plan,
         ran,
         tools,
+        locks,
         surroundings,
         ..
     } = done;
     let origin = Origin {
+        application: request.application.clone(),
         source: exported.source,
         revision: match &request.source {
             SourceSpec::Commit(revision) => Some(revision.clone()),
             SourceSpec::WorkTree => None,
         },
-        steps: plan.steps,
+        steps: ran.records(&plan, &tools),
         env: request.wanted.env.clone(),
         exclude: request.exclude.clone(),
         layout: request.layout.clone(),
-        locks: exported.locks,
-        tools,
+        locks: locks.digests,
+        packages: locks.packages,
+        package_trees: ran.package_trees(),
         gates: results,
+        checks,
+        facts: None,
         started: request.now,
         finished: clock.now(),
     };
@@ -177,7 +187,7 @@ pub async fn prepare(
         origin,
         steps: ran.results,
         surroundings,
-        checks,
+        signer: request.signer.clone(),
     })
 }
 

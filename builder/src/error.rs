@@ -7,10 +7,12 @@ use std::time::Duration;
 use relstore_store::StoreError;
 use relstore_store::id::ReleaseId;
 use relstore_store::name::EntryPath;
+use relstore_store::signature::SignError;
 
 use crate::check::{CheckOutcome, CheckResult};
 use crate::gate::GateResult;
 use crate::lay_out::Trespass;
+use crate::lockfile::LockError;
 use crate::plan::PlanError;
 use crate::variable_use::VariableUse;
 
@@ -236,6 +238,12 @@ pub enum BuildError {
         /// How many were asked for.
         asked: usize,
     },
+    /// A lock file cannot be read, so what the release is made of would not be known.
+    #[error("the packages of the application are not known")]
+    Lock(#[from] LockError),
+    /// The records were not signed. The release was not published.
+    #[error("the release was not signed")]
+    Sign(#[from] SignError),
     /// The store failed.
     #[error("the release was not stored")]
     Store(#[from] StoreError),
@@ -361,6 +369,8 @@ impl BuildError {
                 Some("make room on this disk; nothing was stored".to_owned())
             }
             Self::Rebuild { source, .. } => source.hint(),
+            Self::Lock(error) => error.hint(),
+            Self::Sign(error) => error.hint(),
             Self::Store(error) => error.hint(),
             _ => None,
         }

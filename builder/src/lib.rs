@@ -4,9 +4,10 @@
 //! source -> plan (pure) -> steps -> assemble -> gates -> import -> records
 //! ```
 //! [`build`](build()) does it all; [`prepare`] does all but the last two and so never touches a store.
-//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`provenance`], parts of [`check`]. The crate reads no environment
-//! variable, no clock and no home folder: what it needs of them is in the [`BuildRequest`].
-//! [`imported`] makes a release of a folder that was not built here.
+//! Pure parts: [`conditions`], [`exclude`], [`step`], [`plan`], [`lockfile`], [`provenance`], [`sbom`],
+//! [`facts`], parts of [`check`]. The crate reads no environment variable, no clock and no home folder:
+//! what it needs of them is in the [`BuildRequest`]. [`imported`] makes a release of a folder that was
+//! not built here.
 
 pub mod assemble;
 pub mod build;
@@ -16,6 +17,7 @@ pub mod derivation;
 pub mod error;
 pub mod event;
 pub mod exclude;
+pub mod facts;
 pub mod gate;
 mod git;
 pub mod imported;
@@ -23,6 +25,8 @@ mod judge;
 mod key;
 mod key_lock;
 mod lay_out;
+pub mod lockfile;
+mod locks;
 mod made;
 mod package_tree;
 pub mod plan;
@@ -33,6 +37,7 @@ pub mod provenance;
 pub mod reproduce;
 mod run;
 mod sandbox;
+pub mod sbom;
 mod scratch;
 pub mod secret;
 pub mod service;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use relstore_store::Store;
 use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree};
+use relstore_store::signature::{Namespace, Signature, Signer};
 
-use crate::check::CheckResult;
 use crate::error::BuildError;
 use crate::event::{Event, Listener};
 use crate::gate::GateResult;
@@ -56,7 +56,7 @@ pub struct Prepared {
     pub(crate) origin: Origin,
     pub(crate) steps: Vec<StepResult>,
     pub(crate) surroundings: Surroundings,
-    pub(crate) checks: Vec<CheckResult>,
+    pub(crate) signer: Option<Arc<dyn Signer>>,
 }
 
 /// What steps saw around them, to find it again in what they made.
@@ -110,12 +110,14 @@ impl Prepared {
         let release = imported.release;
         let text = imported.manifest.to_text();
         let reused = store.has_release(&release).await?;
+        let signed = self.signed(self.origin.records(&release, &text)).await?;
         let mut records = Vec::new();
-        for record in [
-            self.origin.gate_result(&release, &text),
-            self.origin.provenance(&release, &text),
-        ] {
-            records.push(store.put_record(&release, &record).await?);
+        for (record, signature) in signed {
+            let id = store.put_record(&release, &record).await?;
+            if let Some(signature) = signature {
+                store.put_signature(&release, &id, &signature).await?;
+            }
+            records.push(id);
         }
         store.publish(&release).await?;
         let source = &self.origin.source;
@@ -141,5 +143,21 @@ impl Prepared {
             records,
             others,
         })
+    }
+
+    /// All signatures before the first record is kept: a key that refuses leaves none.
+    async fn signed(
+        &self,
+        records: Vec<Vec<u8>>,
+    ) -> Result<Vec<(Vec<u8>, Option<Signature>)>, BuildError> {
+        let mut signed = Vec::with_capacity(records.len());
+        for record in records {
+            let signature = match &self.signer {
+                Some(signer) => Some(signer.sign(Namespace::Record, &record).await?),
+                None => None,
+            };
+            signed.push((record, signature));
+        }
+        Ok(signed)
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use relstore_store::Store;
-use relstore_store::id::DerivationKey;
+use relstore_store::id::{DerivationKey, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree, manifest_of};
 use relstore_store::manifest::Manifest;
 use relstore_store::name::EntryPath;
@@ -23,7 +23,7 @@ use crate::lay_out::{self, Files, LayOut, Layer, Snapshot};
 use crate::made::{How, Made};
 use crate::package_tree;
 use crate::plan::{Plan, PlanError};
-use crate::provenance::timestamp;
+use crate::provenance::{StepRecord, timestamp};
 use crate::source_tree::{SourceEntry, SourceTree};
 use crate::step::{CommandLine, INPUTS_PLACEHOLDER, Step, Tool};
 use crate::store_place::StorePlace;
@@ -87,6 +87,28 @@ impl Clock {
 pub(crate) struct Ran {
     pub(crate) results: Vec<StepResult>,
     pub(crate) made: BTreeMap<String, Arc<Made>>,
+}
+
+impl Ran {
+    /// What is recorded of the steps, in the order of the plan; `tools` are versions by name.
+    pub(crate) fn records(&self, plan: &Plan, tools: &BTreeMap<String, String>) -> Vec<StepRecord> {
+        let record = |step: &Step| {
+            let result = self
+                .results
+                .iter()
+                .find(|result| result.name == step.name)?;
+            Some(StepRecord::of(step, result, tools))
+        };
+        plan.steps.iter().filter_map(record).collect()
+    }
+
+    /// The tree of each Composer package, by name, as the id of its manifest.
+    pub(crate) fn package_trees(&self) -> BTreeMap<String, String> {
+        let made = self.made.get("composer");
+        let trees = made.map(|made| package_tree::trees(&made.manifest));
+        let text = |(name, tree): (String, ReleaseId)| (name, tree.to_string());
+        trees.into_iter().flatten().map(text).collect()
+    }
 }
 
 impl Runner<'_> {

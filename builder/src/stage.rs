@@ -14,9 +14,9 @@ use crate::error::{BuildError, IoContext};
 use crate::event::{Event, Listener};
 use crate::exclude::Excludes;
 use crate::lay_out::{Files, LayOut};
+use crate::locks::{self, LockFiles, Locks};
 use crate::plan::{self, Facts, Plan, PlanError};
 use crate::prepared::Surroundings;
-use crate::provenance::sha256;
 use crate::run::{self, Clock, Ran, Runner};
 use crate::sandbox::{self, Probe, SandboxMode};
 use crate::scratch::Scratch;
@@ -32,7 +32,7 @@ pub(crate) struct Exported {
     pub(crate) source: Source,
     pub(crate) tree: SourceTree,
     facts: Facts,
-    pub(crate) locks: BTreeMap<&'static str, String>,
+    locks: LockFiles,
     /// Contents of files with credentials.
     credentials: Vec<Vec<u8>>,
 }
@@ -85,7 +85,7 @@ pub(crate) async fn export(
         Ok(Exported {
             source,
             facts: facts(&tree)?,
-            locks: locks(&tree)?,
+            locks: locks::read(&tree.application())?,
             tree,
             credentials,
         })
@@ -110,6 +110,7 @@ pub(crate) struct Done {
     pub(crate) ran: Ran,
     /// Versions by name.
     pub(crate) tools: BTreeMap<String, String>,
+    pub(crate) locks: Locks,
     pub(crate) surroundings: Surroundings,
     /// The program that makes sandboxes, where steps ran in them.
     pub(crate) bwrap: Option<PathBuf>,
@@ -122,6 +123,7 @@ impl Stage<'_> {
     pub(crate) async fn steps(&self) -> Result<Done, BuildError> {
         let (request, scratch) = (self.request, self.scratch);
         let plan = plan::plan(&request.wanted, &self.exported.facts)?;
+        let locks = Locks::of(&self.exported.locks, &plan)?;
         for step in &plan.steps {
             variable_use::check(&self.exported.tree, step)?;
         }
@@ -164,6 +166,7 @@ impl Stage<'_> {
             plan,
             ran,
             tools,
+            locks,
             surroundings,
             bwrap: bwrap.clone(),
             tool_files,
@@ -255,24 +258,4 @@ fn facts(tree: &SourceTree) -> Result<Facts, BuildError> {
     };
     (facts.composer_json, facts.package_json) = (read("composer.json")?, read("package.json")?);
     Ok(facts)
-}
-
-/// SHA-256 of the lock files.
-fn locks(tree: &SourceTree) -> Result<BTreeMap<&'static str, String>, BuildError> {
-    let mut locks = BTreeMap::new();
-    for name in [
-        "composer.lock",
-        "package-lock.json",
-        "pnpm-lock.yaml",
-        "yarn.lock",
-    ] {
-        let path = tree.application().join(name);
-        match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            read => {
-                locks.insert(name, sha256(&read.at("read", &path)?));
-            }
-        }
-    }
-    Ok(locks)
 }

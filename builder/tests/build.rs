@@ -85,7 +85,7 @@ async fn records_name_source_gates_and_variables_but_no_secret() {
     let built = project.build(request, &store).await.unwrap();
     let store = store.make().await.unwrap();
     let records = store.records(&built.release).await.unwrap();
-    assert_eq!(records.len(), 2);
+    assert_eq!(records.len(), 3);
     let text: Vec<&str> = records
         .iter()
         .map(|record| std::str::from_utf8(&record.json).unwrap())
@@ -96,9 +96,11 @@ async fn records_name_source_gates_and_variables_but_no_secret() {
         .map(|text| serde_json::from_str(text).unwrap())
         .collect();
     let of = |kind: &str| {
-        let found = json
-            .iter()
-            .find(|json| json["predicateType"].as_str().unwrap().contains(kind));
+        let found = json.iter().find(|json| {
+            json["predicateType"]
+                .as_str()
+                .is_some_and(|is| is.contains(kind))
+        });
         found.unwrap()["predicate"].clone()
     };
     let external = &of("provenance")["buildDefinition"]["externalParameters"];

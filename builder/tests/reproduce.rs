@@ -35,7 +35,7 @@ fn request(project: &Project) -> BuildRequest {
     request.wanted.settings = BTreeMap::from([("make".to_owned(), make)]);
     request.sandbox = SandboxMode::Required;
     request.layout = Layout::default();
-    request.gates_off = gate::nine().iter().map(|gate| gate.id.to_owned()).collect();
+    request.gates.off = gate::nine().iter().map(|gate| gate.id.to_owned()).collect();
     request.now = SystemTime::now();
     request
 }

@@ -26,6 +26,7 @@ use crate::exit_code::ExitCode;
 use crate::output::{bytes, counted, printable};
 use crate::progress::{Progress, Task};
 use crate::release_name::short_commit;
+use crate::signing;
 use crate::stored::block_on;
 
 /// Lines of one gate's warning that a build shows.
@@ -189,6 +190,7 @@ fn request(context: &Context, config: &Config, args: &Args) -> Result<BuildReque
     let variables = &context.variables;
     let build = &config.build;
     Ok(BuildRequest {
+        application: config.app.clone(),
         project: config.project().to_owned(),
         root: build.root.clone(),
         source: match args.dirty {
@@ -216,6 +218,7 @@ fn request(context: &Context, config: &Config, args: &Args) -> Result<BuildReque
         home: variables.get("HOME").map(PathBuf::from),
         secrets: credentials::read(context, config)?,
         now: context.now(),
+        signer: signing::signer(context, config)?,
     })
 }
 
@@ -399,6 +402,7 @@ impl From<relstore_builder::BuildError> for CommandError {
             | E::NoObject { .. }
             | E::NoSubmodule { .. }
             | E::Refused { .. }
+            | E::Lock(_)
             | E::Empty { .. }
             | E::Store(StoreError::Tree { .. }) => ExitCode::BadInput,
             _ => ExitCode::Failure,

@@ -14,7 +14,7 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
     (
         "",
         &[
-            "app", "build", "gates", "checks", "shared", "writable", "store", "env",
+            "app", "build", "gates", "checks", "shared", "writable", "store", "signing", "env",
         ],
     ),
     (
@@ -27,6 +27,7 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
     ("shared", &["paths"]),
     ("writable", &["paths"]),
     ("store", &["path", "keep_derivations"]),
+    ("signing", &["key", "allowed_signers"]),
     ("checks.NAME", super::check::KEYS),
     (
         "env.NAME",
@@ -81,6 +82,8 @@ pub(crate) struct RawConfig {
     pub(crate) writable: Texts,
     pub(crate) store_path: Text,
     pub(crate) keep_derivations: Text,
+    pub(crate) signing_key: Text,
+    pub(crate) allowed_signers: Text,
     pub(crate) environments: BTreeMap<String, RawEnvironment>,
 }
 
@@ -189,6 +192,11 @@ impl RawConfig {
             reader.reject_unknown(&store, keys("store"));
             config.store_path = reader.string(&store, "path");
             config.keep_derivations = reader.string(&store, "keep_derivations");
+        }
+        if let Some(signing) = reader.section(&root, "signing") {
+            reader.reject_unknown(&signing, keys("signing"));
+            config.signing_key = reader.string(&signing, "key");
+            config.allowed_signers = reader.string(&signing, "allowed_signers");
         }
         if let Some(environments) = reader.section(&root, "env") {
             for name in environments.names() {
@@ -369,7 +377,7 @@ mod tests {
             problems(text),
             [
                 "1:1: aap: unknown key, did you mean `app`?",
-                "9:2: databse: unknown key, known here: app, build, gates, checks, shared, writable, store, env",
+                "9:2: databse: unknown key, known here: app, build, gates, checks, shared, writable, store, signing, env",
                 "3:1: build.stps: unknown key, did you mean `steps`?",
                 "4:9: build.steps: must be a list of strings, not a string",
                 "5:12: build.exclude[0]: must be a string, not a whole number",

@@ -18,7 +18,7 @@ use super::raw::RawConfig;
 use super::resolver::Resolver;
 use super::value;
 use super::variables::Variables;
-use super::{Build, Config};
+use super::{Build, Config, Signing};
 
 /// How long the store remembers what steps made when nobody says.
 const KEEP_DERIVATIONS: Duration = Duration::from_secs(7 * 86_400);
@@ -93,6 +93,14 @@ pub(crate) fn resolve(
             value::retention,
         )
         .unwrap_or(KEEP_DERIVATIONS);
+    let signing = Signing {
+        key: general
+            .text("signing.key", raw.signing_key.as_ref())
+            .map(|path| general.path(&path.value)),
+        allowed_signers: general
+            .text("signing.allowed_signers", raw.allowed_signers.as_ref())
+            .map(|path| general.path(&path.value)),
+    };
     problems.append(&mut general.problems);
     problems.append(&mut general.undefined);
 
@@ -122,12 +130,14 @@ pub(crate) fn resolve(
             let store = store.or_else(|| default_store(&app, variables));
             Ok(Config {
                 file: file.to_owned(),
+                app,
                 build,
                 gates,
                 checks,
                 layout,
                 store,
                 keep_derivations,
+                signing,
                 environments,
             })
         }

@@ -49,9 +49,27 @@ fn everything_but_the_app_has_a_default() {
     );
     assert_eq!(config.project(), Path::new("/project"));
     assert_eq!(
+        (config.app.as_str(), &config.signing),
+        ("shop", &Signing::default())
+    );
+    assert_eq!(
         problems("[build]\n"),
         ["app: is missing, it names the application"]
     );
+}
+
+#[test]
+fn paths_of_keys_are_relative_to_the_file_or_the_home_folder() {
+    let config = parse(
+        "app = \"shop\"\n[signing]\nkey = \"~/.ssh/ci.pub\"\nallowed_signers = \"signers\"\n",
+    );
+    let signing = config.unwrap().signing;
+    assert_eq!(
+        signing.key.as_deref(),
+        Some(Path::new("/home/ann/.ssh/ci.pub"))
+    );
+    let signers = signing.allowed_signers;
+    assert_eq!(signers.as_deref(), Some(Path::new("/project/signers")));
 }
 
 #[test]
@@ -185,7 +203,7 @@ fn documentation_names_exactly_the_known_keys_and_its_example_is_valid() {
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let documented: Vec<&str> = rows.map(|(key, _)| key).collect();
     let sections = [
-        "build", "gates", "checks", "shared", "writable", "store", "env",
+        "build", "gates", "checks", "shared", "writable", "store", "signing", "env",
     ];
     let mut known = Vec::new();
     for (section, keys) in raw::KEYS {

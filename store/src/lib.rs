@@ -1,10 +1,11 @@
 //! Bytes and names: the content-addressed store of relstore.
 //!
 //! Knows neither PHP nor SSH nor a terminal. Pure parts: [`id`], [`name`], [`manifest`], [`diff`],
-//! [`bundle::toc`], [`bundle::layout`]. Effects: [`backend`], [`fs`], and what [`store::Store`]
+//! [`bundle::toc`], [`bundle::layout`], [`signature`], [`allowed_signers`]. Effects: [`backend`], [`fs`], and what [`store::Store`]
 //! does with them. CPU work runs on rayon, reads on tokio; the seam is in [`import`] and
 //! [`store::Store::read_blobs`].
 
+pub mod allowed_signers;
 pub mod backend;
 pub mod bundle;
 pub mod checkout;
@@ -22,6 +23,7 @@ pub mod manifest;
 pub mod name;
 pub mod package;
 pub mod scan;
+pub mod signature;
 pub mod store;
 pub mod structure;
 

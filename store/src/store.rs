@@ -7,6 +7,7 @@
 //! manifests/<release>                      the manifest's text as one zstd frame
 //! releases/<release>                       marker, written last: this release is complete here
 //! records/<release>/<record>.json          what is said about a release
+//! records/<release>/<record>.<key>.sig     who said it: a signature over the record, see `signature`
 //! refs/commits/<sha>/<release>             which releases were built from a commit
 //! environments/<env>/ledger/<host>/<n>-<hash>.json   copy of a host's ledger
 //! ```
@@ -25,6 +26,7 @@ use crate::error::{IoContext, StoreError};
 use crate::id::{BlobId, IdPrefix, RecordId, ReleaseId};
 use crate::index::Index;
 use crate::manifest::{MAX_MANIFEST, Manifest};
+use crate::signature::Signature;
 
 /// Content of `format.json`. Flags as ext4 has them: a program that does not know a `compatible`
 /// one may go on, a `read_only_compatible` one may read, an `incompatible` one must stop.
@@ -435,6 +437,73 @@ impl Store {
             records.push(Record { id, json });
         }
         Ok(records)
+    }
+
+    /// Adds a signature over a record; the record need not be there yet. A second signature by the
+    /// same key says nothing new (ECDSA never gives the same twice), so the first one stays.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub async fn put_signature(
+        &self,
+        release: &ReleaseId,
+        record: &RecordId,
+        signature: &Signature,
+    ) -> Result<(), StoreError> {
+        let key = signature.fingerprint().hex();
+        let name = format!("records/{release}/{record}.{key}.sig");
+        let text = Bytes::copy_from_slice(signature.text().as_bytes());
+        match self.backend.put(&name, Content::Bytes(text)).await {
+            Err(StoreError::Conflict { .. }) => self.signature(&name, &key).await.map(drop),
+            put => put,
+        }
+    }
+
+    /// All signatures over records of a release, sorted by record, then key. They are as found:
+    /// whether they are right and by whom is told by
+    /// [`AllowedSigners`](crate::allowed_signers::AllowedSigners).
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when one cannot be read or is not by the key of its name.
+    pub async fn signatures(
+        &self,
+        release: &ReleaseId,
+    ) -> Result<Vec<(RecordId, Signature)>, StoreError> {
+        let prefix = format!("records/{release}/");
+        let mut found = Vec::new();
+        for object in self.backend.list(&prefix).await? {
+            let stem = object
+                .name
+                .strip_prefix(&prefix)
+                .and_then(|name| name.strip_suffix(".sig"));
+            let Some((record, key)) = stem.and_then(|stem| stem.split_once('.')) else {
+                continue;
+            };
+            let Ok(record) = record.parse::<RecordId>() else {
+                continue;
+            };
+            if let Some(signature) = self.signature(&object.name, key).await? {
+                found.push((record, key.to_owned(), signature));
+            }
+        }
+        found.sort_by(|(a, a_key, _), (b, b_key, _)| (a, a_key).cmp(&(b, b_key)));
+        let plain = |(record, _, signature)| (record, signature);
+        Ok(found.into_iter().map(plain).collect())
+    }
+
+    async fn signature(&self, name: &str, key: &str) -> Result<Option<Signature>, StoreError> {
+        let Some(text) = self.backend.get(name).await? else {
+            return Ok(None);
+        };
+        let damaged = |what: String| StoreError::Damaged {
+            name: name.to_owned(),
+            what,
+        };
+        let signature = Signature::parse(&text).map_err(|error| damaged(error.to_string()))?;
+        if signature.fingerprint().hex() != key {
+            return Err(damaged("it is not by the key in its name".into()));
+        }
+        Ok(Some(signature))
     }
 
     /// Remembers that a commit (40 or 64 hex digits) was built into a release. Several releases

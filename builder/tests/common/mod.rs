@@ -109,6 +109,8 @@ impl Project {
 
     pub fn request(&self, source: SourceSpec) -> BuildRequest {
         BuildRequest {
+            application: "shop".to_owned(),
+            signer: None,
             project: self.at(""),
             source,
             root: String::new(),

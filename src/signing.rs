@@ -1,0 +1,131 @@
+//! The key of `[signing]`: a private key read from its file, or one that ssh-agent has, asked by
+//! ssh-keygen (docs/decisions/0015-ssh-signatures.md).
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use relstore_store::allowed_signers::AllowedSigners;
+use relstore_store::signature::{
+    Fingerprint, KeySigner, Namespace, SignError, Signature, Signer, checked, fingerprint_of,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+
+/// Who signs, when the configuration names a key. Asks nothing of the key yet.
+pub(crate) fn signer(context: &Context, config: &Config) -> Result<Option<Arc<dyn Signer>>> {
+    let Some(path) = &config.signing.key else {
+        return Ok(None);
+    };
+    let text = read(path, "the signing key")?;
+    let refused = |error: SignError| {
+        let message = format!("cannot sign with {}", path.display());
+        let command_error = CommandError::bad_input(message).caused_by(&error);
+        match error.hint() {
+            Some(hint) => command_error.hint(hint),
+            None => command_error,
+        }
+    };
+    if path.extension().is_none_or(|extension| extension != "pub") {
+        let signer = KeySigner::parse(&text).map_err(refused)?;
+        return Ok(Some(Arc::new(signer)));
+    }
+    if context.variables.get("SSH_AUTH_SOCK").is_none() {
+        let message = format!("no agent can sign with {}", path.display());
+        return Err(CommandError::bad_input(message)
+            .cause("SSH_AUTH_SOCK is not set")
+            .hint("`eval $(ssh-agent)`, then `ssh-add`; or name the private key"));
+    }
+    Ok(Some(Arc::new(AgentSigner {
+        public_key: path.clone(),
+        fingerprint: fingerprint_of(&text).map_err(refused)?,
+    })))
+}
+
+/// Whose signatures count; nobody's when the configuration does not say.
+pub(crate) fn allowed_signers(config: Option<&Config>) -> Result<AllowedSigners> {
+    let Some(path) = config.and_then(|config| config.signing.allowed_signers.as_ref()) else {
+        return Ok(AllowedSigners::default());
+    };
+    AllowedSigners::parse(&read(path, "the allowed signers")?).map_err(|error| {
+        CommandError::bad_input(format!("{} has a mistake", path.display())).caused_by(&error)
+    })
+}
+
+fn read(path: &Path, what: &str) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        CommandError::bad_input(format!("cannot read {what} {}", path.display())).caused_by(&error)
+    })
+}
+
+/// A key of which only the agent has the private half.
+#[derive(Debug)]
+struct AgentSigner {
+    public_key: PathBuf,
+    fingerprint: Fingerprint,
+}
+
+#[async_trait]
+impl Signer for AgentSigner {
+    fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    async fn sign(
+        &self,
+        namespace: Namespace,
+        bytes: &[u8],
+    ) -> std::result::Result<Signature, SignError> {
+        let refused = |said: String| SignError::Refused {
+            fingerprint: self.fingerprint,
+            said,
+        };
+        let (success, stdout, stderr) = self
+            .ssh_keygen(namespace, bytes)
+            .await
+            .map_err(|error| refused(format!("ssh-keygen cannot be run: {error}")))?;
+        if !success {
+            let said = stderr.lines().map(str::trim).collect::<Vec<_>>().join(", ");
+            return Err(refused(said));
+        }
+        checked(&stdout, self.fingerprint, namespace, bytes)
+    }
+}
+
+impl AgentSigner {
+    /// Whether it ended with success, and what it wrote. It reads the content from stdin.
+    async fn ssh_keygen(
+        &self,
+        namespace: Namespace,
+        bytes: &[u8],
+    ) -> std::io::Result<(bool, String, String)> {
+        let mut child = Command::new("ssh-keygen")
+            .args(["-Y", "sign", "-q", "-U", "-n", namespace.as_str(), "-f"])
+            .arg(&self.public_key)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdin = child.stdin.take();
+        let written = async {
+            if let Some(mut stdin) = stdin {
+                // One that does not read has failed already, and says why.
+                let _ = stdin.write_all(bytes).await;
+            }
+        };
+        let (output, ()) = tokio::join!(child.wait_with_output(), written);
+        let output = output?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((
+            output.status.success(),
+            text(&output.stdout),
+            text(&output.stderr),
+        ))
+    }
+}
