@@ -92,6 +92,8 @@ pub(crate) struct Build {
     /// `ssh-agent`.
     pub(crate) auth: Vec<String>,
     pub(crate) sandbox: SandboxMode,
+    /// File with the allowed signers whose derivations are used.
+    pub(crate) trusted_builders: Option<PathBuf>,
     pub(crate) exclude: Vec<String>,
 }
 

@@ -49,10 +49,21 @@ pub(crate) fn signer(context: &Context, config: &Config) -> Result<Option<Arc<dy
 
 /// Whose signatures count; nobody's when the configuration does not say.
 pub(crate) fn allowed_signers(config: Option<&Config>) -> Result<AllowedSigners> {
-    let Some(path) = config.and_then(|config| config.signing.allowed_signers.as_ref()) else {
-        return Ok(AllowedSigners::default());
-    };
-    AllowedSigners::parse(&read(path, "the allowed signers")?).map_err(|error| {
+    match config.and_then(|config| config.signing.allowed_signers.as_ref()) {
+        Some(path) => allowed(path, "the allowed signers"),
+        None => Ok(AllowedSigners::default()),
+    }
+}
+
+/// Whose derivations are used; `None` when the configuration does not say.
+pub(crate) fn trusted_builders(config: &Config) -> Result<Option<AllowedSigners>> {
+    let path = config.build.trusted_builders.as_ref();
+    path.map(|path| allowed(path, "the trusted builders"))
+        .transpose()
+}
+
+fn allowed(path: &Path, what: &str) -> Result<AllowedSigners> {
+    AllowedSigners::parse(&read(path, what)?).map_err(|error| {
         CommandError::bad_input(format!("{} has a mistake", path.display())).caused_by(&error)
     })
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
+use relstore_store::allowed_signers::AllowedSigners;
 use relstore_store::import::Layout;
 use relstore_store::signature::Signer;
 
@@ -69,8 +70,10 @@ pub struct BuildRequest {
     pub secrets: Secrets,
     /// The time now.
     pub now: SystemTime,
-    /// Who signs the records, if anybody does.
+    /// Who signs the records and derivations, if anybody does.
     pub signer: Option<Arc<dyn Signer>>,
+    /// Whose derivations are used; `None`: those of anybody who may write into the store.
+    pub trusted_builders: Option<AllowedSigners>,
 }
 
 /// Builds a release and stores it.
@@ -153,6 +156,7 @@ pub async fn prepare(
         });
     }
     let checks = stage.judge(&done).await?;
+    let facts = stage.facts(&done).await?;
     let Done {
         plan,
         ran,
@@ -177,7 +181,7 @@ pub async fn prepare(
         package_trees: ran.package_trees(),
         gates: results,
         checks,
-        facts: None,
+        facts,
         started: request.now,
         finished: clock.now(),
     };

@@ -7,9 +7,12 @@
 //! Failed steps leave none.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use relstore_store::Store;
+use relstore_store::allowed_signers::AllowedSigners;
 use relstore_store::id::{DerivationKey, RecordId, ReleaseId};
+use relstore_store::signature::Namespace;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BuildError;
@@ -44,6 +47,8 @@ pub struct Known {
     pub record: RecordId,
     /// What it says.
     pub derivation: Derivation,
+    /// The key of the trusted builder who signed it, where one is asked for.
+    pub signer: Option<String>,
 }
 
 impl Derivation {
@@ -64,16 +69,37 @@ impl Derivation {
     }
 }
 
-/// Looks a key up: the newest derivation whose tree is there.
-pub(crate) async fn find(store: &Store, key: &DerivationKey) -> Result<Option<Known>, BuildError> {
+/// Looks a key up: the newest derivation whose tree is there. `trust`: only those that one of these
+/// signed count, at this time. A tree could be any code, so whose word it is matters wherever others
+/// may write into the store.
+pub(crate) async fn find(
+    store: &Store,
+    key: &DerivationKey,
+    trust: Option<(&AllowedSigners, SystemTime)>,
+) -> Result<Option<Known>, BuildError> {
     for found in store.derivations(key).await? {
         let Some(derivation) = Derivation::parse(&found.record.json, key) else {
             continue;
         };
+        let mut signer = None;
+        if let Some((allowed, now)) = trust {
+            let signatures = store.derivation_signatures(key, &found.record.id).await?;
+            let mut verified = signatures.iter().filter_map(|signature| {
+                let json = &found.record.json;
+                allowed
+                    .verify(Namespace::Derivation, json, signature, now)
+                    .ok()
+            });
+            let Some(identity) = verified.next() else {
+                continue;
+            };
+            signer = Some(identity.fingerprint.to_string());
+        }
         if store.manifest(&derivation.tree).await.is_ok() {
             return Ok(Some(Known {
                 record: found.record.id,
                 derivation,
+                signer,
             }));
         }
     }

@@ -38,6 +38,11 @@ pub enum Event {
         /// What changed since the last build, in words: an earlier one had it like this.
         reasons: Vec<String>,
     },
+    /// The application could not be asked about itself.
+    NoFacts {
+        /// Why.
+        why: String,
+    },
     /// Steps run without a sandbox although one is wanted.
     NoSandbox {
         /// Why.

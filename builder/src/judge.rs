@@ -63,10 +63,7 @@ impl Stage<'_> {
     }
 
     async fn lay_out_checked(&self, done: &Done) -> Result<(), BuildError> {
-        let existing = match self.store {
-            Some(store) => store.existing().await?,
-            None => None,
-        };
+        let existing = self.existing().await?;
         let development = done.plan.step(DEVELOPMENT[0]).is_some();
         let replaced = |name: &str| development && matches!(name, "composer" | "autoload");
         let mut layers = Vec::new();

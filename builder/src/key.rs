@@ -14,6 +14,7 @@
 //! sandbox  yes | no                           whether it really ran in one
 //! tool     <name> <identity>                  sorted, see `tool`
 //! output   <path>                             in order
+//! provided <path> <blob id>                   files that are no part of the source
 //! made     <step> <manifest id>               what it sees of other steps' outputs
 //! input    <kind> <blob or target> <path>     what it sees of the source, sorted by path;
 //!                                             kinds as in a manifest: f x l d
@@ -21,7 +22,7 @@
 
 use std::collections::BTreeMap;
 
-use relstore_store::id::{DerivationKey, ReleaseId};
+use relstore_store::id::{BlobId, DerivationKey, ReleaseId};
 use relstore_store::name::escape;
 
 use crate::source_tree::{Content, SourceEntry};
@@ -69,6 +70,10 @@ impl KeyText {
         }
         for output in &step.outputs {
             text.line("output", [output.path.to_string().as_str()]);
+        }
+        for (path, content) in &step.provided {
+            let blob = BlobId::of(content.as_bytes()).to_string();
+            text.line("provided", [*path, &blob]);
         }
         for (step, id) in facts.made {
             text.line("made", [step.as_str(), &id.to_string()]);
@@ -163,7 +168,7 @@ fn facts_of(text: &str) -> BTreeMap<Fact<'_>, &str> {
         let (label, rest) = line.split_once('\t').unwrap_or((line, ""));
         let fact = match label {
             "input" => rest.rsplit_once('\t').map(|(value, path)| (path, value)),
-            "env" | "tool" | "made" => rest.split_once('\t'),
+            "env" | "tool" | "made" | "provided" => rest.split_once('\t'),
             // Whole lines: a command that changed is another command.
             "command" | "output" => Some((rest, "")),
             _ => Some(("", rest)),
@@ -194,7 +199,6 @@ fn said((label, about): &Fact<'_>, what: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use relstore_store::id::BlobId;
 
     fn entries() -> Vec<SourceEntry> {
         let file = |path: &str, executable, cleaned: Option<&str>| SourceEntry {
@@ -259,7 +263,8 @@ mod tests {
     #[test]
     fn whatever_changes_is_named() {
         let before = text(|_, _| {});
-        let changes: [(fn(&mut Step, &mut Vec<SourceEntry>), &str); 6] = [
+        type Change = fn(&mut Step, &mut Vec<SourceEntry>);
+        let changes: [(Change, &str); 6] = [
             (|_, entries| drop(entries.remove(3)), "`z` is gone"),
             (|_, entries| entries[3].path = b"y".to_vec(), "`y` is new"),
             (

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::exclude::PatternError;
 use crate::gate;
-use crate::preset::{self, Preset, composer};
+use crate::preset::{self, Preset, application, composer};
 use crate::secret::NETWORK_VARIABLES;
 use crate::step::{CommandLine, Output, Step, Tool};
 
@@ -268,6 +268,8 @@ pub struct Wanted {
     pub env: BTreeMap<String, String>,
     /// Whether a tree with development packages is wanted, for checks.
     pub checks: bool,
+    /// Whether the application is asked for its routes and settings.
+    pub facts: bool,
 }
 
 /// What will be run: steps in an order in which each comes after those it needs.
@@ -374,6 +376,10 @@ pub fn plan(wanted: &Wanted, facts: &Facts) -> Result<Plan, PlanError> {
             step.env.extend(general(&wanted.env));
             steps.push(step);
         }
+    }
+    if wanted.facts && facts.names.contains("artisan") {
+        let autoload = steps.iter().find(|step| step.name == "autoload");
+        steps.extend(autoload.map(|step| application::step(&step.inputs)));
     }
     apply(wanted, &mut steps)?;
     sort(steps)

@@ -6,6 +6,7 @@
 //! npm | pnpm | yarn ------------------^
 //! ```
 
+pub(crate) mod application;
 pub(crate) mod artisan;
 pub mod composer;
 pub(crate) mod node;
@@ -116,6 +117,7 @@ pub(crate) fn blank(name: &str) -> Step {
         needs: Vec::new(),
         after: Vec::new(),
         inputs: Inputs::all(),
+        provided: Vec::new(),
         files: Vec::new(),
         packages: Vec::new(),
         outputs: Vec::new(),

@@ -8,10 +8,12 @@ use std::time::{Instant, SystemTime};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use relstore_store::Store;
+use relstore_store::allowed_signers::AllowedSigners;
 use relstore_store::id::{DerivationKey, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree, manifest_of};
 use relstore_store::manifest::Manifest;
 use relstore_store::name::EntryPath;
+use relstore_store::signature::{Namespace, Signer};
 
 use crate::derivation::{self, Derivation};
 use crate::error::{BuildError, IoContext};
@@ -67,6 +69,10 @@ pub(crate) struct Runner<'a> {
     pub(crate) clock: Clock,
     /// Packages whose bytes may differ from what they were.
     pub(crate) accept: &'a [String],
+    /// Who signs derivations.
+    pub(crate) signer: Option<&'a dyn Signer>,
+    /// Whose derivations are used.
+    pub(crate) trusted: Option<&'a AllowedSigners>,
 }
 
 /// The time, from the time at which the build began: the crate reads no clock of its own.
@@ -240,13 +246,14 @@ impl Runner<'_> {
         let Some(store) = self.existing().await? else {
             return Ok(None);
         };
-        let Some(known) = derivation::find(store, key).await? else {
+        let trust = self.trusted.map(|allowed| (allowed, self.clock.now()));
+        let Some(known) = derivation::find(store, key, trust).await? else {
             return Ok(None);
         };
         let manifest = store.manifest(&known.derivation.tree).await?;
         let how = How::Cached {
             record: known.record,
-            signer: None,
+            signer: known.signer,
         };
         Ok(Some(Made::cached(
             &step.name,
@@ -357,6 +364,12 @@ impl Runner<'_> {
             }
         }
         let application = folders.build.join(workshop.root);
+        for (path, content) in &step.provided {
+            let place = application.join(path);
+            let folder = place.parent().unwrap_or(&application);
+            std::fs::create_dir_all(folder).at("create", folder)?;
+            std::fs::write(&place, content).at("write", &place)?;
+        }
         check_packages(step, &application)?;
         let before = Snapshot::take(&application, &writable)?;
         let digest = text.inputs_digest();
@@ -437,9 +450,18 @@ impl Runner<'_> {
             finished: timestamp(self.clock.now()),
             relstore: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        store
-            .put_derivation(&derivation.key, &derivation.to_json())
-            .await?;
+        let json = derivation.to_json();
+        // Before it is kept: a key that refuses leaves none.
+        let signature = match self.signer {
+            Some(signer) => Some(signer.sign(Namespace::Derivation, &json).await?),
+            None => None,
+        };
+        let record = store.put_derivation(&derivation.key, &json).await?;
+        if let Some(signature) = signature {
+            store
+                .put_derivation_signature(&derivation.key, &record, &signature)
+                .await?;
+        }
         Ok(imported.manifest)
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use relstore_store::Store;
 use relstore_store::id::BlobId;
 
 use crate::assemble;
@@ -13,10 +14,12 @@ use crate::build::{BuildRequest, blocking};
 use crate::error::{BuildError, IoContext};
 use crate::event::{Event, Listener};
 use crate::exclude::Excludes;
+use crate::facts::{self, AppFacts};
 use crate::lay_out::{Files, LayOut};
 use crate::locks::{self, LockFiles, Locks};
 use crate::plan::{self, Facts, Plan, PlanError};
 use crate::prepared::Surroundings;
+use crate::preset::application::ANSWER;
 use crate::run::{self, Clock, Ran, Runner};
 use crate::sandbox::{self, Probe, SandboxMode};
 use crate::scratch::Scratch;
@@ -84,7 +87,7 @@ pub(crate) async fn export(
         let credentials = credentials.collect::<Result<_, _>>()?;
         Ok(Exported {
             source,
-            facts: facts(&tree)?,
+            facts: facts_of(&tree)?,
             locks: locks::read(&tree.application())?,
             tree,
             credentials,
@@ -156,6 +159,8 @@ impl Stage<'_> {
             identities: &identities,
             clock: self.clock,
             accept: &request.accept_packages,
+            signer: request.signer.as_deref(),
+            trusted: request.trusted_builders.as_ref(),
         };
         let ran = runner.run(&plan).await?;
         let tools = identities
@@ -191,12 +196,34 @@ impl Stage<'_> {
         }
     }
 
+    /// What the application said about itself, when it was asked and answered.
+    pub(crate) async fn facts(&self, done: &Done) -> Result<Option<AppFacts>, BuildError> {
+        let Some(made) = done.ran.made.get("facts") else {
+            return Ok(None);
+        };
+        let folder = made.folder(self.existing().await?).await?;
+        let place = folder.join(ANSWER);
+        match facts::parse(&std::fs::read(&place).at("read", &place)?) {
+            Ok(facts) => Ok(Some(facts)),
+            Err(error) => {
+                let why = error.to_string();
+                (self.events)(Event::NoFacts { why });
+                Ok(None)
+            }
+        }
+    }
+
+    /// The store, when there is one.
+    pub(crate) async fn existing(&self) -> Result<Option<&Store>, BuildError> {
+        match self.store {
+            Some(store) => store.existing().await,
+            None => Ok(None),
+        }
+    }
+
     /// Brings source and outputs together and takes what belongs to the release.
     pub(crate) async fn assemble(&self, done: &Done) -> Result<assemble::Assembled, BuildError> {
-        let existing = match self.store {
-            Some(store) => store.existing().await?,
-            None => None,
-        };
+        let existing = self.existing().await?;
         let mut layers = Vec::new();
         for step in done.plan.released() {
             if let Some(made) = done.ran.made.get(&step.name) {
@@ -239,7 +266,7 @@ impl Stage<'_> {
     }
 }
 
-fn facts(tree: &SourceTree) -> Result<Facts, BuildError> {
+fn facts_of(tree: &SourceTree) -> Result<Facts, BuildError> {
     let application = tree.application();
     let mut facts = Facts {
         root: tree.root.clone(),

@@ -215,6 +215,8 @@ pub struct Step {
     pub after: Vec<String>,
     /// What it sees of the source.
     pub inputs: Inputs,
+    /// Files that it gets beside its inputs: path from the application's folder, and content.
+    pub provided: Vec<(&'static str, &'static str)>,
     /// Files of the source without which it cannot run.
     pub files: Vec<&'static str>,
     /// npm packages without which it cannot run.

@@ -202,6 +202,7 @@ fn request(context: &Context, config: &Config, args: &Args) -> Result<BuildReque
             settings: build.settings.clone(),
             env: build.env.clone(),
             checks: false,
+            facts: true,
         },
         exclude: build.exclude.clone(),
         gates: config.gates.clone(),
@@ -219,6 +220,7 @@ fn request(context: &Context, config: &Config, args: &Args) -> Result<BuildReque
         secrets: credentials::read(context, config)?,
         now: context.now(),
         signer: signing::signer(context, config)?,
+        trusted_builders: signing::trusted_builders(config)?,
     })
 }
 
@@ -327,6 +329,9 @@ fn show(context: &Context, progress: &Progress, explain: bool, event: Event) {
             };
             progress.ok(&Task::new(&step), &text, None);
         }
+        Event::NoFacts { why } => context.output.warning(&format!(
+            "no routes, schedule and settings are recorded: {why}"
+        )),
         Event::NoSandbox { why, remedy } => context.output.warning(&format!(
             "steps run without a sandbox: {}; {remedy}",
             printable(&why)

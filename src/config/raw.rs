@@ -74,6 +74,7 @@ pub(crate) struct RawConfig {
     pub(crate) step: BTreeMap<String, RawStep>,
     pub(crate) auth: Texts,
     pub(crate) sandbox: Text,
+    pub(crate) trusted_builders: Text,
     pub(crate) build_env: BTreeMap<String, Placed<String>>,
     pub(crate) exclude: Texts,
     pub(crate) gates: RawGates,
@@ -171,6 +172,7 @@ impl RawConfig {
             config.steps = reader.strings(&build, "steps");
             config.auth = reader.strings(&build, "auth");
             config.sandbox = reader.string(&build, "sandbox");
+            config.trusted_builders = reader.string(&build, "trusted_builders");
             if let Some(steps) = reader.section(&build, "step") {
                 for name in steps.names() {
                     if let Some(section) = reader.section(&steps, name) {

@@ -64,6 +64,9 @@ pub(crate) fn resolve(
         sandbox: general
             .checked("build.sandbox", raw.sandbox.as_ref(), value::sandbox)
             .unwrap_or_default(),
+        trusted_builders: general
+            .text("build.trusted_builders", raw.trusted_builders.as_ref())
+            .map(|path| general.path(&path.value)),
         env: general.environment_variables("build.env", &raw.build_env),
         exclude: general
             .list("build.exclude", raw.exclude.as_ref(), exclude)

@@ -1,6 +1,7 @@
 //! What build steps made, by the key of all that they depend on.
 //!
 //! ```text
+//! derivations/<key>/<record>.<fingerprint>.sig   an SSH signature over the record's bytes
 //! derivations/<key>/<record>.json      who made which tree for this key; many values are possible
 //! manifests/<tree>                     the tree, like that of a release
 //! ```
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use crate::backend::Content;
 use crate::error::StoreError;
 use crate::id::{DerivationKey, RecordId};
+use crate::signature::Signature;
 use crate::store::{Record, Store};
 
 const PREFIX: &str = "derivations/";
@@ -76,6 +78,36 @@ impl Store {
             });
         }
         Ok(derivations)
+    }
+
+    /// Adds a signature over a derivation.
+    ///
+    /// # Errors
+    /// Those of the backend, [`StoreError::Damaged`].
+    pub async fn put_derivation_signature(
+        &self,
+        key: &DerivationKey,
+        record: &RecordId,
+        signature: &Signature,
+    ) -> Result<(), StoreError> {
+        let name = format!("{PREFIX}{key}/{record}");
+        self.put_signature_beside(&name, signature).await
+    }
+
+    /// All signatures over a derivation, as found: whose they are and whether they are right is
+    /// told by [`AllowedSigners`](crate::allowed_signers::AllowedSigners).
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when one cannot be read or is not by the key of its name.
+    pub async fn derivation_signatures(
+        &self,
+        key: &DerivationKey,
+        record: &RecordId,
+    ) -> Result<Vec<Signature>, StoreError> {
+        let folder = format!("{PREFIX}{key}/");
+        let found = self.signatures_in(&folder).await?;
+        let of_record = found.into_iter().filter(|(of, _)| of == record);
+        Ok(of_record.map(|(_, signature)| signature).collect())
     }
 
     /// Forgets derivations older than `keep`, counted back from the newest one: times of the same

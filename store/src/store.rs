@@ -450,8 +450,18 @@ impl Store {
         record: &RecordId,
         signature: &Signature,
     ) -> Result<(), StoreError> {
+        self.put_signature_beside(&format!("records/{release}/{record}"), signature)
+            .await
+    }
+
+    /// Adds a signature over the object `<name>.json`.
+    pub(crate) async fn put_signature_beside(
+        &self,
+        name: &str,
+        signature: &Signature,
+    ) -> Result<(), StoreError> {
         let key = signature.fingerprint().hex();
-        let name = format!("records/{release}/{record}.{key}.sig");
+        let name = format!("{name}.{key}.sig");
         let text = Bytes::copy_from_slice(signature.text().as_bytes());
         match self.backend.put(&name, Content::Bytes(text)).await {
             Err(StoreError::Conflict { .. }) => self.signature(&name, &key).await.map(drop),
@@ -469,12 +479,19 @@ impl Store {
         &self,
         release: &ReleaseId,
     ) -> Result<Vec<(RecordId, Signature)>, StoreError> {
-        let prefix = format!("records/{release}/");
+        self.signatures_in(&format!("records/{release}/")).await
+    }
+
+    /// All signatures in a folder of records, whose name ends in `/`.
+    pub(crate) async fn signatures_in(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(RecordId, Signature)>, StoreError> {
         let mut found = Vec::new();
-        for object in self.backend.list(&prefix).await? {
+        for object in self.backend.list(prefix).await? {
             let stem = object
                 .name
-                .strip_prefix(&prefix)
+                .strip_prefix(prefix)
                 .and_then(|name| name.strip_suffix(".sig"));
             let Some((record, key)) = stem.and_then(|stem| stem.split_once('.')) else {
                 continue;

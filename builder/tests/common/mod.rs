@@ -111,6 +111,7 @@ impl Project {
         BuildRequest {
             application: "shop".to_owned(),
             signer: None,
+            trusted_builders: None,
             project: self.at(""),
             source,
             root: String::new(),
