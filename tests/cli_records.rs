@@ -20,7 +20,6 @@ fn application() -> TestEnv {
     for path in [
         "artisan",
         "public/index.php",
-        "public/build/manifest.json",
         "bootstrap/x.php",
         "config/x.php",
         "routes/x.php",
@@ -28,6 +27,7 @@ fn application() -> TestEnv {
     ] {
         env.write(path, "<?php\n");
     }
+    env.write("public/build/manifest.json", "{}");
     env.write("composer.json", "{}");
     env.write("composer.lock", LOCK);
     env.program(

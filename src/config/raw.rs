@@ -19,7 +19,16 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "build",
-        &["root", "steps", "env", "auth", "sandbox", "exclude", "step"],
+        &[
+            "root",
+            "steps",
+            "env",
+            "auth",
+            "sandbox",
+            "trusted_builders",
+            "exclude",
+            "step",
+        ],
     ),
     ("build.step.NAME", super::step::KEYS),
     ("gates", &["off", "warn", "refuse", "allow", "command"]),

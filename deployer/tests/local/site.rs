@@ -225,7 +225,12 @@ impl Site {
 
     /// Ends the helper that holds the lock, as the kernel does when memory is short.
     pub(crate) fn kill_helper(&self) {
-        let holder: serde_json::Value = serde_json::from_str(&self.base_text("lock")).unwrap();
+        // Empty for the moment between the lock and the name of its holder.
+        let mut texts = std::iter::repeat_with(|| {
+            std::thread::sleep(Duration::from_millis(5));
+            serde_json::from_str::<serde_json::Value>(&self.base_text("lock"))
+        });
+        let holder = texts.by_ref().take(1000).find_map(Result::ok).unwrap();
         let pid = holder["pid"].to_string();
         let program = fs::read_link(format!("/proc/{pid}/exe"));
         if !program.is_ok_and(|program| program.starts_with(self.base())) {
