@@ -5,7 +5,7 @@
 #   demo    also build the example application (PHP, Composer, Node) and serve it (nginx, PHP-FPM,
 #           MariaDB, sshd)
 #   test    also test it: nix, b3sum, a load generator, cargo-nextest, schemas of record formats
-#   bench   what demo needs, and rsync to compare with
+#   bench   what demo needs, and what to compare with: rsync, zstd, nix
 #   lint    compile relstore; rustfmt, clippy, cargo-deny
 #   fuzz    compile relstore; nightly Rust, cargo-fuzz
 #
@@ -72,7 +72,12 @@ if [ "$mode" = test ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 fi
 
-if [ "$mode" = bench ]; then program rsync rsync; fi
+if [ "$mode" = bench ]; then
+    program rsync rsync
+    program nix-store nix-bin
+    program zstd zstd
+    [ -x /usr/bin/time ] || missing+=(time)
+fi
 
 install_packages() {
     local names; mapfile -t names < <(printf '%s\n' "${missing[@]}" | sort -u)
