@@ -190,7 +190,7 @@ fn key_file_signs_what_ssh_keygen_accepts() {
         assert!(text.contains(&line), "{text}");
         env.write("allowed_signers", "# nobody\n");
         let text = env.run(["show", "latest"]).ok().stdout;
-        assert!(text.contains("but the key SHA256:"), "{text}");
+        assert!(text.contains("records, but the key SHA256:"), "{text}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod text;
 
-use relstore_store::allowed_signers::AllowedSigners;
+use relstore_store::allowed_signers::{AllowedSigners, Refusal};
 use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::manifest::{Kind, Manifest};
 use relstore_store::signature::{Fingerprint, Namespace, Signature};
@@ -128,7 +128,14 @@ fn known(
         by: allowed
             .verify(Namespace::Record, &record.json, signature, context.now())
             .map(|identity| identity.principal)
-            .map_err(|refusal| refusal.to_string()),
+            .map_err(|refusal| match refusal {
+                Refusal::UnknownKey { fingerprint } if allowed.is_empty() => {
+                    format!(
+                        "the key {fingerprint} is not known, `signing.allowed_signers` names nobody"
+                    )
+                }
+                refusal => refusal.to_string(),
+            }),
     };
     let one = |record: Record| Known {
         kind: RecordKind::of(&record),
