@@ -10,6 +10,7 @@ mod materials;
 use relstore_builder::check::CheckResult;
 use relstore_builder::facts::{self, AppFacts};
 use relstore_store::store::Record;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(crate) use build::{BuildSaid, StepSaid};
@@ -42,20 +43,45 @@ pub(crate) enum RecordKind {
     Other,
 }
 
+/// As much of a record as says what it is.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "predicateType")]
+    predicate_type: Option<String>,
+    predicate: Option<Predicate>,
+    #[serde(rename = "bomFormat")]
+    bom_format: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Predicate {
+    #[serde(default)]
+    configuration: Vec<Configuration>,
+}
+
+#[derive(Deserialize)]
+struct Configuration {
+    name: Option<String>,
+}
+
 impl RecordKind {
-    /// The kind of this document.
-    pub(crate) fn of(document: &Value) -> Self {
-        let configuration = &document["predicate"]["configuration"][0]["name"];
-        match document["predicateType"].as_str() {
+    /// The kind of this record. Most of a record is not looked at: bills of materials are long.
+    pub(crate) fn of(record: &Record) -> Self {
+        let Ok(head) = serde_json::from_slice::<Head>(&record.json) else {
+            return Self::Other;
+        };
+        let configuration = head.predicate.map(|predicate| predicate.configuration);
+        let names_checks = |one: &Configuration| one.name.as_deref() == Some("relstore-checks");
+        match head.predicate_type.as_deref() {
             Some(kind) if kind.starts_with("https://slsa.dev/provenance/") => Self::Provenance,
             Some(kind) if kind.starts_with("https://in-toto.io/attestation/test-result/") => {
-                match configuration.as_str() {
-                    Some("relstore-checks") => Self::Checks,
-                    _ => Self::Gates,
+                match configuration.iter().flatten().any(names_checks) {
+                    true => Self::Checks,
+                    false => Self::Gates,
                 }
             }
             Some(facts::PREDICATE) => Self::Application,
-            None if document["bomFormat"] == "CycloneDX" => Self::Sbom,
+            None if head.bom_format.as_deref() == Some("CycloneDX") => Self::Sbom,
             _ => Self::Other,
         }
     }
@@ -74,20 +100,42 @@ impl RecordKind {
 }
 
 impl Said {
-    /// Reads the records, oldest first.
+    /// Reads of the records, oldest first, what tables and deploys need: builds and gates.
     pub(crate) fn of(records: &[Record]) -> Self {
+        Self::of_kinds(records, &[RecordKind::Provenance, RecordKind::Gates])
+    }
+
+    /// Reads all of the records, oldest first.
+    pub(crate) fn all(records: &[Record]) -> Self {
+        let mut said = Self::of(records);
+        let rest = [
+            RecordKind::Checks,
+            RecordKind::Sbom,
+            RecordKind::Application,
+        ];
+        let rest = Self::of_kinds(records, &rest);
+        (said.checks, said.materials) = (rest.checks, rest.materials);
+        said.application = rest.application;
+        said
+    }
+
+    fn of_kinds(records: &[Record], kinds: &[RecordKind]) -> Self {
         let mut said = Self::default();
         for record in records {
+            let kind = RecordKind::of(record);
+            if !kinds.contains(&kind) {
+                continue;
+            }
             if let Ok(document) = serde_json::from_slice::<Value>(&record.json) {
-                said.add(&document);
+                said.add(kind, &document);
             }
         }
         said
     }
 
-    fn add(&mut self, document: &Value) {
+    fn add(&mut self, kind: RecordKind, document: &Value) {
         let predicate = &document["predicate"];
-        match RecordKind::of(document) {
+        match kind {
             RecordKind::Provenance => self.builds.push(BuildSaid::of(predicate)),
             RecordKind::Gates => self.set_gates(predicate),
             RecordKind::Checks => {
@@ -205,5 +253,48 @@ mod tests {
             Some(&dirty)
         );
         assert_eq!(said(&[]).origin(), None);
+    }
+
+    fn record(text: &str) -> Record {
+        Record {
+            id: relstore_store::id::RecordId::of(text.as_bytes()),
+            json: text.to_owned().into(),
+        }
+    }
+
+    #[test]
+    fn records_are_known_by_their_content_and_others_are_passed_over() {
+        let of = |text: &str| RecordKind::of(&record(text));
+        let results = "\"predicateType\":\"https://in-toto.io/attestation/test-result/v0.1\"";
+        for (text, kind) in [
+            (
+                r#"{"predicateType":"https://slsa.dev/provenance/v1"}"#.to_owned(),
+                RecordKind::Provenance,
+            ),
+            (format!("{{{results}}}"), RecordKind::Gates),
+            (
+                format!(
+                    r#"{{{results},"predicate":{{"configuration":[{{"name":"relstore-checks"}}]}}}}"#
+                ),
+                RecordKind::Checks,
+            ),
+            (r#"{"bomFormat":"CycloneDX"}"#.to_owned(), RecordKind::Sbom),
+            (
+                r#"{"predicateType":"urn:other"}"#.to_owned(),
+                RecordKind::Other,
+            ),
+            ("[1]".to_owned(), RecordKind::Other),
+            ("no JSON".to_owned(), RecordKind::Other),
+        ] {
+            assert_eq!(of(&text), kind, "{text}");
+            let _ = Said::all(&[record(&text)]);
+        }
+    }
+
+    #[test]
+    fn commit_of_a_package_is_not_that_of_the_release() {
+        let text = r#"{"predicateType":"https://slsa.dev/provenance/v1","predicate":{"buildDefinition":{
+            "resolvedDependencies":[{"uri":"pkg:composer/a/b@1","digest":{"gitCommit":"0123"}}]}}}"#;
+        assert_eq!(Said::of(&[record(text)]).builds[0].commit, None);
     }
 }

@@ -6,7 +6,7 @@ use std::fs::FileType;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use rayon::prelude::*;
@@ -15,6 +15,7 @@ use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree, Scan, scan};
 use relstore_store::name::{EntryPath, LinkTarget};
 use relstore_store::scan::Found;
+use relstore_store::signature::Signer;
 use serde_json::{Value, json};
 
 use crate::assemble::{STORAGE_LINK, plain_target};
@@ -22,6 +23,7 @@ use crate::error::BuildError;
 use crate::event::{Event, Listener};
 use crate::exclude::{Excludes, PatternError};
 use crate::provenance::{sha256, timestamp};
+use crate::signed::Signed;
 use crate::source::{Refusals, is_lfs_file};
 
 const LFS_POINTER: &str =
@@ -51,6 +53,8 @@ pub struct FolderRequest {
     pub layout: Layout,
     /// The time now.
     pub now: SystemTime,
+    /// Who signs the record, if anybody does.
+    pub signer: Option<Arc<dyn Signer>>,
 }
 
 /// A folder that became a release.
@@ -99,7 +103,7 @@ impl Looked {
     /// Imports what was found, adds the record, publishes the release.
     ///
     /// # Errors
-    /// [`BuildError::Store`]; nothing is published then.
+    /// [`BuildError::Store`], [`BuildError::Sign`]; nothing is published then.
     pub async fn store(
         self,
         store: &Store,
@@ -113,7 +117,9 @@ impl Looked {
         let reused = store.has_release(&release).await?;
         let manifest = imported.manifest.to_text();
         let statement = statement(&self.request, &self.left_out, &release, &manifest);
-        let record = store.put_record(&release, &statement).await?;
+        let record = RecordId::of(&statement);
+        let signed = Signed::all(self.request.signer.as_ref(), vec![statement]).await?;
+        signed.put(store, &release).await?;
         store.publish(&release).await?;
         Ok(FolderImported {
             release,

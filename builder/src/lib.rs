@@ -41,6 +41,7 @@ pub mod sbom;
 mod scratch;
 pub mod secret;
 pub mod service;
+mod signed;
 pub mod source;
 mod source_tree;
 mod stage;

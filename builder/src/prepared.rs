@@ -7,7 +7,7 @@ use std::sync::Arc;
 use relstore_store::Store;
 use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree};
-use relstore_store::signature::{Namespace, Signature, Signer};
+use relstore_store::signature::Signer;
 
 use crate::error::BuildError;
 use crate::event::{Event, Listener};
@@ -15,6 +15,7 @@ use crate::gate::GateResult;
 use crate::provenance::Origin;
 use crate::run::StepResult;
 use crate::scratch::Scratch;
+use crate::signed::Signed;
 
 /// What was built and stored.
 #[derive(Debug, Clone)]
@@ -98,7 +99,7 @@ impl Prepared {
     /// Imports the tree, adds the records, publishes the release.
     ///
     /// # Errors
-    /// [`BuildError::Store`].
+    /// [`BuildError::Store`], [`BuildError::Sign`].
     pub async fn store(self, store: &Store, events: Listener<'_>) -> Result<Built, BuildError> {
         let tree = ReleaseTree {
             root: self.scratch.tree(),
@@ -110,15 +111,9 @@ impl Prepared {
         let release = imported.release;
         let text = imported.manifest.to_text();
         let reused = store.has_release(&release).await?;
-        let signed = self.signed(self.origin.records(&release, &text)).await?;
-        let mut records = Vec::new();
-        for (record, signature) in signed {
-            let id = store.put_record(&release, &record).await?;
-            if let Some(signature) = signature {
-                store.put_signature(&release, &id, &signature).await?;
-            }
-            records.push(id);
-        }
+        let records = self.origin.records(&release, &text);
+        let records = Signed::all(self.signer.as_ref(), records).await?;
+        let records = records.put(store, &release).await?;
         store.publish(&release).await?;
         let source = &self.origin.source;
         let mut others = Vec::new();
@@ -143,21 +138,5 @@ impl Prepared {
             records,
             others,
         })
-    }
-
-    /// All signatures before the first record is kept: a key that refuses leaves none.
-    async fn signed(
-        &self,
-        records: Vec<Vec<u8>>,
-    ) -> Result<Vec<(Vec<u8>, Option<Signature>)>, BuildError> {
-        let mut signed = Vec::with_capacity(records.len());
-        for record in records {
-            let signature = match &self.signer {
-                Some(signer) => Some(signer.sign(Namespace::Record, &record).await?),
-                None => None,
-            };
-            signed.push((record, signature));
-        }
-        Ok(signed)
     }
 }

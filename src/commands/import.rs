@@ -18,6 +18,7 @@ use crate::error::{CommandError, Result};
 use crate::exit_code::ExitCode;
 use crate::output::{bytes, counted};
 use crate::progress::{Progress, Task};
+use crate::signing;
 use crate::stored::block_on;
 
 /// How many of the paths that were left out are named to people.
@@ -68,7 +69,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         return Err(CommandError::bad_input(message));
     }
     refuse_store_inside(&folder, &store_folder)?;
-    let request = request(context, config.as_ref(), args, folder);
+    let mut request = request(context, config.as_ref(), args, folder);
+    if let Some(config) = &config {
+        request.signer = signing::signer(context, config)?;
+    }
     let imported = block_on(async {
         // As in a build: what cannot be used is told first, and nothing is made before it is needed.
         Store::check_place(&store_folder).await?;
@@ -122,6 +126,7 @@ fn request(
         rules,
         layout,
         now: context.now(),
+        signer: None,
     }
 }
 

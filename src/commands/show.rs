@@ -2,7 +2,7 @@
 
 mod text;
 
-use relstore_store::allowed_signers::AllowedSigners;
+use relstore_store::allowed_signers::{AllowedSigners, Refusal};
 use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::manifest::{Kind, Manifest};
 use relstore_store::signature::{Fingerprint, Namespace, Signature};
@@ -70,7 +70,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         }
         let allowed = signing::allowed_signers(config.as_ref())?;
         let signatures = store.signatures(&release).await?;
-        let said = Said::of(&records);
+        let said = Said::all(&records);
         let known = known(context, records, &signatures, &allowed);
         let manifest = store.manifest(&release).await?;
         let text = match args.records {
@@ -90,11 +90,10 @@ fn wanted<'a>(
     release: ReleaseId,
     records: &'a [Record],
 ) -> Result<Option<&'a Record>> {
-    let is = |record: &&Record, kind| {
-        serde_json::from_slice(&record.json)
-            .is_ok_and(|document: Value| RecordKind::of(&document) == kind)
+    let newest = |kind| {
+        let mut latest_first = records.iter().rev();
+        latest_first.find(|record| RecordKind::of(record) == kind)
     };
-    let newest = |kind| records.iter().rev().find(|record| is(record, kind));
     let (what, found) = match &args.record {
         Some(prefix) => {
             let begins = |record: &&Record| record.id.to_string().starts_with(prefix.as_str());
@@ -129,11 +128,17 @@ fn known(
         by: allowed
             .verify(Namespace::Record, &record.json, signature, context.now())
             .map(|identity| identity.principal)
-            .map_err(|refusal| refusal.to_string()),
+            .map_err(|refusal| match refusal {
+                Refusal::UnknownKey { fingerprint } if allowed.is_empty() => {
+                    format!(
+                        "the key {fingerprint} is not known, `signing.allowed_signers` names nobody"
+                    )
+                }
+                refusal => refusal.to_string(),
+            }),
     };
     let one = |record: Record| Known {
-        kind: serde_json::from_slice(&record.json)
-            .map_or(RecordKind::Other, |document| RecordKind::of(&document)),
+        kind: RecordKind::of(&record),
         signatures: signatures
             .iter()
             .filter(|(of, _)| *of == record.id)

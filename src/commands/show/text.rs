@@ -228,8 +228,8 @@ fn signers(known: &[Known]) -> Vec<String> {
     let mut lines: Vec<(String, usize)> = Vec::new();
     for signed in known.iter().flat_map(|one| &one.signatures) {
         let line = match &signed.by {
-            Ok(principal) => format!("by {principal}, {}", signed.fingerprint),
-            Err(refusal) => format!("but {refusal}"),
+            Ok(principal) => format!(" by {principal}, {}", signed.fingerprint),
+            Err(refusal) => format!(", but {refusal}"),
         };
         match lines.iter_mut().find(|(known, _)| *known == line) {
             Some((_, number)) => *number += 1,
@@ -237,7 +237,7 @@ fn signers(known: &[Known]) -> Vec<String> {
         }
     }
     let all = known.len();
-    let text = |(line, number)| format!("{number} of {} {line}", counted(all as u64, "record"));
+    let text = |(line, number)| format!("{number} of {}{line}", counted(all as u64, "record"));
     lines.into_iter().map(text).collect()
 }
 
