@@ -2,7 +2,7 @@
 //!
 //! They reach only steps that use the network, as variables, files of the step's home or the socket
 //! of an SSH agent; never a key, a record, a release. What is written anywhere goes through
-//! [`Secrets::redact`] before.
+//! `Secrets::redact` before.
 
 use std::collections::BTreeMap;
 use std::fmt;

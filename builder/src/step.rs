@@ -1,5 +1,5 @@
 //! Steps as values: which commands make what a release has beside its source, from what. Pure;
-//! [`crate::preset`] knows the usual ones, [`crate::plan`] puts them together, [`crate::key`] says
+//! [`crate::preset`] knows the usual ones, [`crate::plan`] puts them together, `key` says
 //! when two of them make the same.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +54,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// A program whose identity says what an output depends on, see [`crate::tool`].
+/// A program whose identity says what an output depends on, see `tool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tool {
     /// PHP: version, extensions, the ini files it reads.

@@ -13,7 +13,7 @@
 //! - `apcu-autoloader` gets a prefix made of the inputs' hash: Composer's own is random, and a fixed
 //!   one would find classes of the release before in the cache that PHP processes share.
 //! - The scripts get an environment in which the application boots without its `.env`
-//!   ([`super::dummy_environment`]); package discovery fails otherwise.
+//!   (`dummy_environment` beside this); package discovery fails otherwise.
 
 use serde_json::Value;
 
