@@ -38,6 +38,9 @@ pub struct Derivation {
     pub finished: String,
     /// Version of relstore.
     pub relstore: String,
+    /// RFC 3339: when it was used and found to be old, so that it is not forgotten; absent in the first word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed: Option<String>,
 }
 
 /// A derivation that may be used.
@@ -49,6 +52,8 @@ pub struct Known {
     pub derivation: Derivation,
     /// The key of the trusted builder who signed it, where one is asked for.
     pub signer: Option<String>,
+    /// When the store got it.
+    pub stored: SystemTime,
 }
 
 impl Derivation {
@@ -100,6 +105,7 @@ pub(crate) async fn find(
                 record: found.record.id,
                 derivation,
                 signer,
+                stored: found.stored,
             }));
         }
     }
@@ -122,6 +128,7 @@ mod tests {
             started: "2024-01-01T00:00:00Z".to_owned(),
             finished: "2024-01-01T00:00:01Z".to_owned(),
             relstore: "0.1.0".to_owned(),
+            renewed: None,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use relstore_store::Store;
@@ -35,6 +35,10 @@ use crate::workshop::{Job, Workshop};
 /// SOURCE_DATE_EPOCH of steps that do not see the whole application: 1980-01-01, the first time
 /// that zip files know. The commit's time would make every commit run them anew.
 const FIXED_EPOCH: u64 = 315_532_800;
+
+/// A derivation that is in use but this old is written again, so that it is not forgotten: stores
+/// know when an object came, not when it was read.
+const RENEW_AFTER: Duration = Duration::from_secs(6 * 3600);
 
 /// What a step did, for reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,6 +255,14 @@ impl Runner<'_> {
             return Ok(None);
         };
         let manifest = store.manifest(&known.derivation.tree).await?;
+        let age = self.clock.now().duration_since(known.stored);
+        if age.is_ok_and(|age| age > RENEW_AFTER) {
+            let renewed = Derivation {
+                renewed: Some(timestamp(self.clock.now())),
+                ..known.derivation
+            };
+            self.publish(store, &renewed).await?;
+        }
         let how = How::Cached {
             record: known.record,
             signer: known.signer,
@@ -449,20 +461,28 @@ impl Runner<'_> {
             started: timestamp(started),
             finished: timestamp(self.clock.now()),
             relstore: env!("CARGO_PKG_VERSION").to_owned(),
+            renewed: None,
         };
+        self.publish(store, &derivation).await?;
+        Ok(imported.manifest)
+    }
+
+    /// Signs a derivation, where somebody signs, and keeps it.
+    async fn publish(&self, store: &Store, derivation: &Derivation) -> Result<(), BuildError> {
         let json = derivation.to_json();
         // Before it is kept: a key that refuses leaves none.
         let signature = match self.signer {
             Some(signer) => Some(signer.sign(Namespace::Derivation, &json).await?),
             None => None,
         };
-        let record = store.put_derivation(&derivation.key, &json).await?;
+        let key = &derivation.key;
+        let record = store.put_derivation(key, &json).await?;
         if let Some(signature) = signature {
             store
-                .put_derivation_signature(&derivation.key, &record, &signature)
+                .put_derivation_signature(key, &record, &signature)
                 .await?;
         }
-        Ok(imported.manifest)
+        Ok(())
     }
 }
 

@@ -303,6 +303,22 @@ async fn old_derivations_are_forgotten_and_recent_ones_stay() {
 }
 
 #[tokio::test]
+async fn a_derivation_in_use_is_written_again_when_it_is_old() {
+    let project = Project::committed();
+    let store = project.store();
+    let mut request = with_step(&project, own(&project, LIST));
+    request.now = std::time::SystemTime::now();
+    for (hours, known) in [(0, 1), (1, 1), (7, 2)] {
+        let mut later = request.clone();
+        later.now += Duration::from_secs(hours * 3600);
+        let built = project.build(later, &store).await.unwrap();
+        assert_eq!(is_cached(&built), hours > 0);
+        assert_eq!(derivations(&store).await, known, "{hours}");
+    }
+    assert_eq!(runs(&project), 1);
+}
+
+#[tokio::test]
 async fn sandbox_changes_no_release() {
     let project = Project::committed();
     let settings = own(&project, LIST);

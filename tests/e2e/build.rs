@@ -38,7 +38,7 @@ fn one_commit_gives_one_id_in_other_folders_umasks_locales_and_as_another_user()
     );
     let first_commit = "HEAD~2";
     let program = env!("CARGO_BIN_EXE_relstore");
-    let script = "umask 077; exec \"$0\" build --ref HEAD~2 --store \"$1\"";
+    let script = "umask 077; exec \"$0\" build --no-checks --ref HEAD~2 --store \"$1\"";
     let ran = Command::new("sh")
         .args(["-c", script, program, path(&root.join("store-one"))])
         .current_dir(deep.join("checkout"))
@@ -74,6 +74,7 @@ fn one_commit_gives_one_id_in_other_folders_umasks_locales_and_as_another_user()
         ])
         .args([
             "build",
+            "--no-checks",
             "--ref",
             first_commit,
             "--store",
@@ -93,6 +94,7 @@ fn one_commit_gives_one_id_in_other_folders_umasks_locales_and_as_another_user()
     let ran = relstore(&deep.join("checkout"), &root.join("home-one"))
         .args([
             "build",
+            "--no-checks",
             "--ref",
             first_commit,
             "--store",
@@ -101,6 +103,47 @@ fn one_commit_gives_one_id_in_other_folders_umasks_locales_and_as_another_user()
         .output()
         .unwrap();
     assert_eq!(release_id(&ran), fixture.first);
+}
+
+#[test]
+fn checks_of_the_application_are_recorded_and_refuse_what_breaks_it() {
+    let fixture = Fixture::get();
+    let folder = tempfile::tempdir().unwrap();
+    let (project, home) = (folder.path().join("checkout"), folder.path().join("home"));
+    let source = format!("file://{}", fixture.repository.display());
+    git(
+        folder.path(),
+        &["clone", "--quiet", &source, path(&project)],
+    );
+    let store = folder.path().join("store");
+    let build = |revision: &str| {
+        let args = [
+            "build",
+            "--json",
+            "--ref",
+            revision,
+            "--store",
+            path(&store),
+        ];
+        relstore(&project, &home).args(args).output().unwrap()
+    };
+    let ran = build("HEAD~2");
+    assert!(ran.status.success(), "{}", told(&ran));
+    let show = ["show", &fixture.first, "--store", path(&store)];
+    let shown = relstore(&project, &home).args(show).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("check     tests passed, 8 tests"), "{shown}");
+    assert!(shown.contains("check     style passed"), "{shown}");
+
+    // The last commit breaks the health check.
+    let ran = build("HEAD");
+    assert_eq!(ran.status.code(), Some(12), "{}", told(&ran));
+    let listed = relstore(&project, &home)
+        .args(["list", "--json", "--store", path(&store)])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert_eq!(listed.matches("\"release\"").count(), 1, "{listed}");
 }
 
 #[test]
