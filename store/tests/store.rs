@@ -175,7 +175,8 @@ async fn a_manifest_that_another_zstd_compressed_is_kept() {
     let store = Store::open_or_create(&s.at).await.unwrap();
     let first = build(&store, &s.tree).await.unwrap();
     let file = s.at.join(format!("manifests/{}", first.release));
-    let other = zstd::bulk::compress(&first.manifest.to_text(), 1).unwrap();
+    let other = zstd::bulk::compress(&first.manifest.to_text(), 19).unwrap();
+    assert_ne!(std::fs::read(&file).unwrap(), other);
     std::fs::remove_file(&file).unwrap();
     std::fs::write(&file, &other).unwrap();
     assert_eq!(build(&store, &s.tree).await.unwrap().release, first.release);
