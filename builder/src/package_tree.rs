@@ -30,7 +30,7 @@ struct Package {
 }
 
 /// Compares the packages that the step `composer` installed with what they were, and remembers new
-/// ones.
+/// and accepted ones.
 ///
 /// # Errors
 /// [`BuildError::PackageChanged`] unless the package is among `accept`.
@@ -64,8 +64,8 @@ pub(crate) async fn check(
                     now: *tree,
                 });
             }
-            Some(_) => {}
-            None => {
+            Some(before) if before == tree => {}
+            _ => {
                 seen.insert(package.identity, *tree);
             }
         }

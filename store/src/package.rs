@@ -4,8 +4,8 @@
 //! ```text
 //! packages/<ecosystem>/<record>.json     {"<name> <version> <reference>": "<manifest id of its folder>", ...}
 //! ```
-//! Each build that sees new packages adds one record of them; none is replaced. All together are
-//! the knowledge.
+//! Each build that sees new packages, or other files of one that somebody accepted, adds one record
+//! of them; none is replaced. All together are the knowledge.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub type PackageTrees = BTreeMap<String, ReleaseId>;
 
 impl Store {
     /// The trees of all packages of an ecosystem (`composer`) that were ever seen. Of a package
-    /// with several trees, which the builder never adds, the first record's counts.
+    /// with several trees the last record's counts: it was accepted in place of the others.
     ///
     /// # Errors
     /// Those of the backend, [`StoreError::Damaged`].
@@ -36,9 +36,7 @@ impl Store {
                     name: object.name.clone(),
                     what: error.to_string(),
                 })?;
-            for (package, tree) in seen {
-                trees.entry(package).or_insert(tree);
-            }
+            trees.extend(seen);
         }
         Ok(trees)
     }

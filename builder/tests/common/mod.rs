@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use relstore_builder::conditions::Conditions;
 use relstore_builder::secret::Secrets;
 use relstore_builder::{
-    BuildError, BuildRequest, Built, Event, Prepared, SandboxMode, SourceSpec, StorePlace, Wanted,
+    BuildError, BuildRequest, Built, Event, How, Prepared, SandboxMode, SourceSpec, StorePlace,
+    Wanted,
 };
 use relstore_store::import::Layout;
 use relstore_store::name::EntryPath;
@@ -170,6 +171,37 @@ impl Project {
 /// The folders of this machine's programs.
 pub fn search_path() -> String {
     "/usr/local/bin:/usr/bin:/bin".to_owned()
+}
+
+/// How the network is reached: as the tests do, with the certificates of the system, which Node does
+/// not read by itself.
+pub fn network() -> Vec<(String, String)> {
+    let known = |name: &str| relstore_builder::secret::NETWORK_VARIABLES.contains(&name);
+    let mut variables: Vec<(String, String)> =
+        std::env::vars().filter(|(name, _)| known(name)).collect();
+    let certificates = "/etc/ssl/certs/ca-certificates.crt";
+    let named = |(name, _): &(String, String)| name == "NODE_EXTRA_CA_CERTS";
+    if !variables.iter().any(named) && Path::new(certificates).exists() {
+        variables.push(("NODE_EXTRA_CA_CERTS".to_owned(), certificates.to_owned()));
+    }
+    variables
+}
+
+/// Makes the repository of an example application in a folder that is not there yet.
+pub fn example(name: &str, folder: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/app.sh");
+    let mut make = Command::new("bash");
+    let made = make.arg(script).args(["--app", name]).arg(folder).output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
+/// The steps that ran, by name.
+pub fn ran(built: &Built) -> Vec<&str> {
+    let ran = built.steps.iter().filter(|step| step.how == How::Ran);
+    let mut names: Vec<&str> = ran.map(|step| step.name.as_str()).collect();
+    names.sort_unstable();
+    names
 }
 
 pub fn git(folder: &Path, args: &[&str]) -> String {
