@@ -4,7 +4,8 @@
 #   build   compile relstore
 #   demo    also build the example application (PHP, Composer, Node) and serve it (nginx, PHP-FPM,
 #           MariaDB, sshd)
-#   test    also test it: nix, b3sum, a load generator, cargo-nextest, schemas of record formats
+#   test    also test it: nix, b3sum, a load generator, cargo-nextest, schemas of record formats,
+#           pnpm and Yarn
 #   bench   what demo needs, and what to compare with: rsync, zstd, nix
 #   lint    compile relstore; rustfmt, clippy, cargo-deny
 #   fuzz    compile relstore; nightly Rust, cargo-fuzz
@@ -15,7 +16,7 @@
 set -euo pipefail
 
 mode=${1:-}
-case $mode in build|demo|test|bench|lint|fuzz) ;; *) sed -n '2,10p' "$0" >&2; exit 2 ;; esac
+case $mode in build|demo|test|bench|lint|fuzz) ;; *) sed -n '2,11p' "$0" >&2; exit 2 ;; esac
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/sbin"
 
 missing=()
@@ -141,7 +142,18 @@ schemas() {
     "$to/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$from" < /dev/null >&2
     cp "$from" "$to/requirements.txt"
 }
-if [ "$mode" = test ]; then subcommand nextest; schemas; fi
+# Package managers beside npm, each in a folder of its own: two of them are called yarn.
+managers() {
+    local to=$(dirname "$0")/../target/managers name package
+    for package in pnpm@9.15.9 yarn@1.22.22 @yarnpkg/cli-dist@4.9.2; do
+        case $package in pnpm@*) name=pnpm ;; yarn@1.*) name=yarn-1 ;; *) name=yarn-4 ;; esac
+        [ "$(cat "$to/$name/installed" 2>/dev/null)" = "$package" ] && continue
+        echo "setup: installing $package" >&2
+        npm install --global --prefix "$to/$name" --ignore-scripts --no-audit --no-fund --loglevel error "$package" < /dev/null >&2
+        echo "$package" > "$to/$name/installed"
+    done
+}
+if [ "$mode" = test ]; then subcommand nextest; schemas; managers; fi
 if [ "$mode" = fuzz ]; then
     cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal < /dev/null >&2
     subcommand fuzz

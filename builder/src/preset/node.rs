@@ -10,12 +10,18 @@
 //! - All of `public` is its output: Mix writes where webpack.mix.js says, mostly into `public/js`
 //!   and `public/css`, beside and over files of the source.
 //!
+//! Why each setting of `pnpm` is there:
+//! - package-import-method: copies, not hard links into its cache; nothing outside the build may
+//!   share its files.
+//! - extend-node-path: its programs would hold the path of the folder in which they were installed.
+//! - Its notes about the installation name its cache and the time, so they are removed.
+//!
 //! Of all: no install scripts, which may do anything; development packages, since build tools are
 //! among them, whatever NODE_ENV says.
 
 use super::{LARAVEL_WRITES, blank, changed, command, dummy_environment, fresh, variables};
 use crate::plan::Facts;
-use crate::step::{Alarm, Inputs, Output, Step, Tool};
+use crate::step::{Alarm, CommandLine, Inputs, Output, Step, Tool};
 
 /// Where Vite, webpack and their plugins keep notes, and where plugins of Laravel's starter kits
 /// write code that they make anew at every build.
@@ -27,6 +33,9 @@ const NOTES: [&str; 6] = [
     "resources/js/routes",
     "resources/js/wayfinder",
 ];
+
+/// Removes what pnpm 9 and 10 note about an installation; nothing but pnpm reads it.
+const WITHOUT_NOTES: &str = "for (const name of ['.modules.yaml', '.pnpm-workspace-state.json', '.pnpm-workspace-state-v1.json']) require('fs').rmSync('node_modules/' + name, { force: true })";
 
 fn packages(name: &str, manager: Tool, lock: &'static str, more: &[&str], line: &str) -> Step {
     let inputs = ["package.json", lock, ".npmrc"];
@@ -103,10 +112,11 @@ pub(crate) fn npm(facts: &Facts) -> Step {
 }
 
 pub(crate) fn pnpm(facts: &Facts) -> Step {
-    // Copies, not hard links into its cache: nothing outside the build may share its files.
-    let line = "pnpm install --frozen-lockfile --prod=false --ignore-scripts --package-import-method=copy --reporter=append-only";
+    let line = "pnpm install --frozen-lockfile --prod=false --ignore-scripts --package-import-method=copy --config.extend-node-path=false --reporter=append-only";
     let more = ["pnpm-workspace.yaml", ".pnpmfile.cjs", "patches"];
     let mut step = packages("pnpm", Tool::Pnpm, "pnpm-lock.yaml", &more, line);
+    step.commands
+        .push(CommandLine::new(["node", "-e", WITHOUT_NOTES]));
     step.env = variables(&[("CI", "true"), ("COREPACK_ENABLE_DOWNLOAD_PROMPT", "0")]);
     with_local(step, facts)
 }
@@ -126,6 +136,7 @@ pub(crate) fn yarn(facts: &Facts) -> Step {
             ("YARN_ENABLE_TELEMETRY", "0"),
             ("YARN_ENABLE_GLOBAL_CACHE", "true"),
         ]);
+        step.scratch = vec![".yarn/install-state.gz".to_owned()];
     }
     with_local(step, facts)
 }
