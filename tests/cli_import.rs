@@ -232,6 +232,37 @@ fn record_says_what_was_imported_and_when_and_holds_no_secret() {
 }
 
 #[test]
+fn record_is_signed_when_the_configuration_names_a_key() {
+    let env = env();
+    let key = env.root().join("home/key");
+    let settings = format!(
+        "app = \"notes\"\n[signing]\nkey = \"{}\"\nallowed_signers = \"allowed\"\n",
+        key.display()
+    );
+    env.write("relstore.toml", &settings);
+    env.write("allowed", "");
+    env.run(["import", "dist"]).fails(3);
+    assert!(
+        !env.store().exists(),
+        "a missing key is told before the work"
+    );
+    let made = env
+        .command("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&key)
+        .status();
+    assert!(made.unwrap().success());
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    env.write("allowed", &format!("ci@example.com {public}"));
+    env.run(["import", "dist"]).ok();
+    let text = env.run(["show", "latest"]).ok().stdout;
+    assert!(
+        text.contains("signed") && text.contains("ci@example.com"),
+        "{text}"
+    );
+}
+
+#[test]
 fn all_that_no_release_may_have_is_refused_at_once_and_nothing_is_made() {
     let env = env();
     let dist = env.project().join("dist");

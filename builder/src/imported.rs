@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use relstore_store::Store;
 use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree, Scan, scan};
-use relstore_store::name::{EntryPath, LinkTarget};
+use relstore_store::name::{EntryPath, LinkTarget, escape};
 use relstore_store::scan::Found;
 use relstore_store::signature::Signer;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use crate::assemble::{STORAGE_LINK, plain_target};
 use crate::error::BuildError;
 use crate::event::{Event, Listener};
 use crate::exclude::{Excludes, PatternError};
-use crate::provenance::{sha256, timestamp};
+use crate::provenance::{BUILDER, PROVENANCE, paths, statement, timestamp};
 use crate::signed::Signed;
 use crate::source::{Refusals, is_lfs_file};
 
@@ -51,10 +51,10 @@ pub struct FolderRequest {
     pub rules: FolderRules,
     /// What hosts lay out.
     pub layout: Layout,
-    /// The time now.
-    pub now: SystemTime,
     /// Who signs the record, if anybody does.
     pub signer: Option<Arc<dyn Signer>>,
+    /// The time now.
+    pub now: SystemTime,
 }
 
 /// A folder that became a release.
@@ -116,7 +116,8 @@ impl Looked {
         let release = imported.release;
         let reused = store.has_release(&release).await?;
         let manifest = imported.manifest.to_text();
-        let statement = statement(&self.request, &self.left_out, &release, &manifest);
+        let predicate = predicate(&self.request, &self.left_out);
+        let statement = statement(&release, &manifest, PROVENANCE, &predicate);
         let record = RecordId::of(&statement);
         let signed = Signed::all(self.request.signer.as_ref(), vec![statement]).await?;
         signed.put(store, &release).await?;
@@ -293,56 +294,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The provenance of an imported release: an in-toto statement (v1) with SLSA's predicate (v1) and
-/// a build type of its own, one JSON document with a line end. Nothing is known of what made the
-/// folder, so it names no dependency.
-fn statement(
-    request: &FolderRequest,
-    left_out: &[String],
-    release: &ReleaseId,
-    manifest: &[u8],
-) -> Vec<u8> {
+/// What SLSA's provenance (v1) says of an imported release, with a build type of its own. Nothing
+/// is known of what made the folder, so it names no dependency.
+fn predicate(request: &FolderRequest, left_out: &[String]) -> Value {
     let layout = &request.layout;
-    let paths = |lists: &[&Vec<EntryPath>]| -> Vec<String> {
-        let all = lists.iter().flat_map(|list| list.iter());
-        all.map(ToString::to_string).collect()
-    };
     let (rules, exclude) = match &request.rules {
         FolderRules::Laravel { exclude } => ("laravel", exclude.as_slice()),
         FolderRules::Plain => ("plain", &[][..]),
     };
     let now = timestamp(request.now);
-    let statement: Value = json!({
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{
-            "name": release.to_string(),
-            "digest": { "sha256": sha256(manifest) },
-            "annotations": { "blake3": release.to_string() },
-        }],
-        "predicateType": "https://slsa.dev/provenance/v1",
-        "predicate": {
-            "buildDefinition": {
-                "buildType": "urn:relstore:folder-import:1",
-                "externalParameters": {
-                    "folder": relstore_store::name::escape(request.folder.as_os_str().as_bytes()),
-                    "layout": rules,
-                    "exclude": exclude,
-                    "shared": paths(&[&layout.shared_dirs, &layout.shared_files]),
-                    "writable": paths(&[&layout.writable_dirs]),
-                },
-                "internalParameters": { "leftOut": left_out },
-                "resolvedDependencies": [],
+    json!({
+        "buildDefinition": {
+            "buildType": "urn:relstore:folder-import:1",
+            "externalParameters": {
+                "folder": escape(request.folder.as_os_str().as_bytes()),
+                "layout": rules,
+                "exclude": exclude,
+                "shared": paths(&[&layout.shared_dirs, &layout.shared_files]),
+                "writable": paths(&[&layout.writable_dirs]),
             },
-            "runDetails": {
-                "builder": {
-                    "id": "urn:relstore:builder",
-                    "version": { "relstore": env!("CARGO_PKG_VERSION") },
-                },
-                "metadata": { "startedOn": now, "finishedOn": now },
-            },
+            "internalParameters": { "leftOut": left_out },
+            "resolvedDependencies": [],
         },
-    });
-    let mut text = statement.to_string().into_bytes();
-    text.push(b'\n');
-    text
+        "runDetails": {
+            "builder": {
+                "id": BUILDER,
+                "version": { "relstore": env!("CARGO_PKG_VERSION") },
+            },
+            "metadata": { "startedOn": now, "finishedOn": now },
+        },
+    })
 }

@@ -32,9 +32,9 @@ use crate::source::Source;
 pub use step::{StepOutcome, StepRecord};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
-const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+pub(crate) const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 const BUILD_TYPE: &str = "urn:relstore:laravel-build:1";
-const BUILDER: &str = "urn:relstore:builder";
+pub(crate) const BUILDER: &str = "urn:relstore:builder";
 
 /// What made a release: the value from which all its records are written.
 #[derive(Debug, Clone)]
@@ -191,7 +191,7 @@ impl Origin {
     }
 }
 
-fn paths(lists: &[&Vec<EntryPath>]) -> Vec<String> {
+pub(crate) fn paths(lists: &[&Vec<EntryPath>]) -> Vec<String> {
     let all = lists.iter().flat_map(|list| list.iter());
     all.map(ToString::to_string).collect()
 }

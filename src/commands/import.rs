@@ -69,10 +69,18 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         return Err(CommandError::bad_input(message));
     }
     refuse_store_inside(&folder, &store_folder)?;
-    let mut request = request(context, config.as_ref(), args, folder);
-    if let Some(config) = &config {
-        request.signer = signing::signer(context, config)?;
-    }
+    let signer = match &config {
+        Some(config) => signing::signer(context, config)?,
+        None => None,
+    };
+    let (rules, layout) = taken(config.as_ref(), args);
+    let request = FolderRequest {
+        folder,
+        rules,
+        layout,
+        signer,
+        now: context.now(),
+    };
     let imported = block_on(async {
         // As in a build: what cannot be used is told first, and nothing is made before it is needed.
         Store::check_place(&store_folder).await?;
@@ -96,12 +104,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::Ok)
 }
 
-fn request(
-    context: &Context,
-    config: Option<&Config>,
-    args: &Args,
-    folder: std::path::PathBuf,
-) -> FolderRequest {
+/// What of the folder is taken, and what hosts lay out.
+fn taken(config: Option<&Config>, args: &Args) -> (FolderRules, Layout) {
     let (rules, mut layout) = match args.layout {
         LayoutArg::Laravel => (
             FolderRules::Laravel {
@@ -121,13 +125,7 @@ fn request(
     for path in &args.writable {
         add(&mut layout.writable_dirs, path);
     }
-    FolderRequest {
-        folder,
-        rules,
-        layout,
-        now: context.now(),
-        signer: None,
-    }
+    (rules, layout)
 }
 
 fn add(list: &mut Vec<EntryPath>, path: &EntryPath) {
