@@ -51,33 +51,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] when one does not hash to its name.
     pub async fn derivations(&self, key: &DerivationKey) -> Result<Vec<Derivation>, StoreError> {
-        let prefix = format!("{PREFIX}{key}/");
-        let mut objects = self.backend.list(&prefix).await?;
-        objects.sort_by(|a, b| (b.modified, &b.name).cmp(&(a.modified, &a.name)));
-        let mut derivations = Vec::new();
-        for object in objects {
-            let stem = object
-                .name
-                .strip_prefix(&prefix)
-                .and_then(|name| name.strip_suffix(".json"));
-            let Some(id) = stem.and_then(|stem| stem.parse::<RecordId>().ok()) else {
-                continue;
-            };
-            let Some(json) = self.backend.get(&object.name).await? else {
-                continue;
-            };
-            if RecordId::of(&json) != id {
-                return Err(StoreError::Damaged {
-                    name: object.name,
-                    what: "it does not match its id".into(),
-                });
-            }
-            derivations.push(Derivation {
-                record: Record { id, json },
-                stored: object.modified,
-            });
-        }
-        Ok(derivations)
+        let mut found = self.records_in(&format!("{PREFIX}{key}/")).await?;
+        found.sort_by(|(a, a_time), (b, b_time)| (b_time, b.id).cmp(&(a_time, a.id)));
+        let derivation = |(record, stored)| Derivation { record, stored };
+        Ok(found.into_iter().map(derivation).collect())
     }
 
     /// Adds a signature over a derivation.

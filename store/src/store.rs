@@ -16,6 +16,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -414,14 +415,21 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] when one does not hash to its name.
     pub async fn records(&self, release: &ReleaseId) -> Result<Vec<Record>, StoreError> {
-        let prefix = format!("records/{release}/");
-        let mut objects = self.backend.list(&prefix).await?;
-        objects.sort_by(|a, b| (a.modified, &a.name).cmp(&(b.modified, &b.name)));
+        let mut found = self.records_in(&format!("records/{release}/")).await?;
+        found.sort_by(|(a, a_time), (b, b_time)| (a_time, a.id).cmp(&(b_time, b.id)));
+        Ok(found.into_iter().map(|(record, _)| record).collect())
+    }
+
+    /// All records in a folder, whose name ends in `/`, with the time when the store got them.
+    pub(crate) async fn records_in(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(Record, SystemTime)>, StoreError> {
         let mut records = Vec::new();
-        for object in objects {
+        for object in self.backend.list(prefix).await? {
             let stem = object
                 .name
-                .strip_prefix(&prefix)
+                .strip_prefix(prefix)
                 .and_then(|name| name.strip_suffix(".json"));
             let Some(id) = stem.and_then(|stem| stem.parse::<RecordId>().ok()) else {
                 continue;
@@ -435,7 +443,7 @@ impl Store {
                     what: "it does not match its id".into(),
                 });
             }
-            records.push(Record { id, json });
+            records.push((Record { id, json }, object.modified));
         }
         Ok(records)
     }

@@ -240,7 +240,7 @@ mod tests {
             &format!("sk_test_{long}"),
             &format!("pk_live_{long}"),
             "'aws_secret' => env('AWS_SECRET_ACCESS_KEY')",
-            "//registry.npmjs.org/:_authToken=${NPM_TOKEN}",
+            "//registry.example/:_authToken=${NPM_TOKEN}",
             "{\"http-basic\": {\"repo.example.com\": {\"username\": \"u\", \"password\": \"%TOKEN%\"}}}",
             "base64:short=",
         ] {
