@@ -2,7 +2,8 @@
 //!
 //! - `php`: version, extensions with their versions, and the ini files it reads, by content
 //! - `composer`: version, and its file's content
-//! - `node`, `npm`, `pnpm`, `yarn`: version
+//! - `node`, `npm`, `pnpm`, `yarn`: version; npm's is read from its own package where it lies in one,
+//!   as npm does when it is asked: starting it is a good part of a build that runs nothing
 //! - any other program that a step of the configuration runs: its file's content
 //!
 //! An identity is text of one line, `<version> <hash>` where a hash is needed.
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use relstore_store::id::BlobId;
+use serde::Deserialize;
 
 use crate::error::{BuildError, IoContext};
 use crate::process::{self, Invocation};
@@ -53,7 +55,14 @@ impl Prober<'_> {
             Tool::Composer => &["--version", "--no-ansi"],
             _ => &["--version"],
         };
-        let lines = self.lines(program, args).await?;
+        let known = match tool {
+            Tool::Npm => npm_version(program),
+            _ => None,
+        };
+        let lines = match known {
+            Some(version) => vec![version],
+            None => self.lines(program, args).await?,
+        };
         let version = lines.first().cloned().unwrap_or_default();
         let mut files = Vec::new();
         let hash = match tool {
@@ -92,6 +101,9 @@ impl Prober<'_> {
             ("COMPOSER_HOME", self.home.into()),
             ("COMPOSER_ALLOW_SUPERUSER", "1".into()),
             ("LC_ALL", "C.UTF-8".into()),
+            // Composer would run `stty` to find them out.
+            ("COLUMNS", "80".into()),
+            ("LINES", "24".into()),
         ];
         let env: Vec<_> = env.map(|(name, value)| (name.into(), value)).into();
         let args: Vec<_> = args.iter().map(Into::into).collect();
@@ -103,6 +115,24 @@ impl Prober<'_> {
         process::run(invocation, &keep).await?;
         Ok(said.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// The version in npm's package.json, when the program is the one of that package; `None` for
+/// others, such as those that choose between several versions of npm.
+fn npm_version(program: &Path) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        version: String,
+    }
+    let file = program.canonicalize().ok()?;
+    let package = file.ancestors().nth(2)?;
+    if file != package.join("bin/npm-cli.js") {
+        return None;
+    }
+    let json = std::fs::read(package.join("package.json")).ok()?;
+    let package: Package = serde_json::from_slice(&json).ok()?;
+    (package.name == "npm" && !package.version.is_empty()).then_some(package.version)
 }
 
 /// The identity of any program: its file.
@@ -132,4 +162,29 @@ fn php_digest(lines: &[String], files: &[PathBuf]) -> Result<String, BuildError>
         text.extend(std::fs::read(file).at("read", file)?);
     }
     Ok(BlobId::of(&text).short())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn version_of_npm_is_that_of_its_own_package_only() {
+        let root = tempfile::tempdir().unwrap();
+        let package = root.path().join("lib/npm");
+        std::fs::create_dir_all(package.join("bin")).unwrap();
+        std::fs::write(package.join("bin/npm-cli.js"), "").unwrap();
+        std::fs::write(package.join("bin/npm"), "").unwrap();
+        let link = root.path().join("npm");
+        std::os::unix::fs::symlink("lib/npm/bin/npm-cli.js", &link).unwrap();
+        assert_eq!(npm_version(&link), None);
+        let json = r#"{"name":"npm","version":"11.4.2","files":[]}"#;
+        std::fs::write(package.join("package.json"), json).unwrap();
+        assert_eq!(npm_version(&link).as_deref(), Some("11.4.2"));
+        assert_eq!(npm_version(&package.join("bin/npm")), None);
+        std::fs::write(package.join("package.json"), json.replace("\"npm", "\"pm")).unwrap();
+        assert_eq!(npm_version(&link), None);
+        assert_eq!(npm_version(Path::new("npm")), None);
+    }
 }
