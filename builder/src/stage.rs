@@ -131,7 +131,6 @@ impl Stage<'_> {
             variable_use::check(&self.exported.tree, step)?;
         }
         scratch.write_accounts(request.conditions.user, &request.conditions.home)?;
-        let bwrap = self.sandbox(&plan).await?;
         let secrets = request.secrets.clone().hiding(&self.exported.credentials);
         let mut workshop = Workshop {
             scratch,
@@ -139,12 +138,15 @@ impl Stage<'_> {
             home: request.home.as_deref(),
             secrets: &secrets,
             conditions: &request.conditions,
-            bwrap: bwrap.as_deref(),
+            bwrap: None,
             tool_files: &[],
             root: &request.root,
             events: self.events,
         };
-        let identities = run::identities(&plan, &workshop).await?;
+        let asked = run::identities(&plan, &workshop);
+        let (bwrap, identities) = tokio::join!(self.sandbox(&plan), asked);
+        let (bwrap, identities) = (bwrap?, identities?);
+        workshop.bwrap = bwrap.as_deref();
         let tool_files = workshop.tool_files(&plan, &identities)?;
         workshop.tool_files = &tool_files;
         let project = std::path::absolute(&request.project).at("find", &request.project)?;
