@@ -36,6 +36,8 @@ pub(crate) enum Files {
     Linked,
     /// As copies: whoever runs there may write anywhere.
     Copied,
+    /// Out of where they lay: nobody else needs them any more.
+    Moved,
 }
 
 /// A layout to be made.
@@ -75,7 +77,8 @@ impl LayOut<'_> {
         let application = target.join(&self.source.root);
         folders.make(&application)?;
         for layer in self.layers {
-            for path in &layer.paths {
+            let outer = |path: &&EntryPath| !layer.paths.iter().any(|other| path.is_below(other));
+            for path in layer.paths.iter().filter(outer) {
                 self.layer(layer, path, &application)?;
             }
         }
@@ -83,6 +86,9 @@ impl LayOut<'_> {
     }
 
     fn file(&self, from: &Path, to: &Path, inner: &[u8]) -> Result<(), BuildError> {
+        if self.files == Files::Moved {
+            return std::fs::rename(from, to).at("move", from);
+        }
         if self.files == Files::Copied || self.writable.covers(inner) {
             return std::fs::copy(from, to).map(drop).at("write", to);
         }
@@ -102,6 +108,9 @@ impl LayOut<'_> {
         remove(&to)?;
         let parent = to.parent().unwrap_or(target);
         std::fs::create_dir_all(parent).at("create", parent)?;
+        if self.files == Files::Moved {
+            return std::fs::rename(&from, &to).at("move", &from);
+        }
         for entry in WalkDir::new(&from).sort_by_file_name() {
             let entry = entry.at("read", &from)?;
             let inner = entry
@@ -356,6 +365,37 @@ mod tests {
                 ("removed", "vendor/autoload.php")
             ]
         );
+    }
+
+    #[test]
+    fn moved_files_are_gone_where_they_lay_and_outputs_in_outputs_come_along() {
+        let root = tempfile::tempdir().unwrap();
+        let [source, made, target] =
+            ["source", "made", "target"].map(|name| root.path().join(name));
+        write(&source, "app/A.php", "a");
+        write(&source, "public/old.js", "old");
+        write(&made, "public/build/app.js", "new");
+        std::fs::create_dir(&target).unwrap();
+        let tree = SourceTree::read(&source, "").unwrap();
+        let entries: Vec<&SourceEntry> = tree.entries.iter().collect();
+        let paths = ["public/build", "public"];
+        LayOut {
+            source: &tree,
+            entries: &entries,
+            layers: &[Layer {
+                tree: made.clone(),
+                paths: paths.map(|path| EntryPath::new(path).unwrap()).to_vec(),
+            }],
+            writable: &Excludes::of(&[]).unwrap(),
+            files: Files::Moved,
+        }
+        .run(&target)
+        .unwrap();
+        let read = |path: &str| std::fs::read_to_string(target.join(path)).ok();
+        assert_eq!(read("app/A.php").as_deref(), Some("a"));
+        assert_eq!(read("public/build/app.js").as_deref(), Some("new"));
+        assert_eq!(read("public/old.js"), None);
+        assert!(!source.join("app/A.php").exists() && !made.join("public").exists());
     }
 
     #[test]

@@ -251,7 +251,11 @@ impl Stage<'_> {
                 entries: &entries,
                 layers: &layers,
                 writable: &nothing,
-                files: Files::Linked,
+                // Checks get a tree of their own, later.
+                files: match request.checks.is_empty() {
+                    true => Files::Moved,
+                    false => Files::Linked,
+                },
             }
             .run(&scratch.release())?;
             let excludes = Excludes::of_release(&request.exclude).map_err(PlanError::from)?;
