@@ -252,6 +252,8 @@ impl Workshop<'_> {
                 "FAKETIME".into(),
                 format!("{:+}", conditions.clock_offset).into(),
             );
+            // It would leave a file in /dev/shm for each process that is killed.
+            env.insert("FAKETIME_DISABLE_SHM".into(), "1".into());
             env.insert("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into());
         }
         env.into_iter().collect()
