@@ -68,8 +68,9 @@ row() {
 }
 
 compare() {
-    local app=$1 round before
-    rm -rf "$work"; mkdir -p "$work/home" "$work/times"
+    local place=$1 app=$2 round before
+    work=$(mktemp -d "$place/relstore-bench-XXXXXX")
+    mkdir "$work/home" "$work/times"
     "$repo/fixtures/app.sh" --app "$app" "$work/app" 2> "$work/err" || { cat "$work/err" >&2; exit 1; }
     cd "$work/app"
     export HOME=$work/home
@@ -97,9 +98,8 @@ compare() {
 }
 
 for place in /dev/shm /var/tmp; do
-    work=$(mktemp -d "$place/relstore-bench-XXXXXX")
     for app in notes slim; do
         printf '\n  %-34s %11s %9s %8s  %s\n' "$app, $place" time memory "x plain" "steps that ran"
-        compare $app
+        compare $place $app
     done
 done
