@@ -439,3 +439,28 @@ fn check_that_finds_a_difference_stores_nothing_and_names_the_cause() {
     let listed = env.run(["list", "--json"]).ok().json();
     assert_eq!(listed["releases"], serde_json::json!([]));
 }
+
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing() {
+    let env = application();
+    let noise = env.project().join("public/noise.bin");
+    fs::write(&noise, vec![7; 6_000_000]).unwrap();
+    env.commit("too large for the disk");
+    fs::create_dir(env.root().join("small")).unwrap();
+    // A file system of its own for the private folder, that vanishes with the program.
+    let script = "rights=--mount; [ $(id -u) = 0 ] || rights='--mount --map-root-user'
+        exec unshare $rights sh -c '
+            mount -t tmpfs -o size=3m none ../small
+            export XDG_CACHE_HOME=\"$PWD/../small\"
+            \"$@\"; code=$?
+            ls ../small/relstore/builds | sed s/^/left:/
+            exit $code' sh \"$@\"";
+    let ran = env.script(script, &["build"]).fails(1);
+    assert!(
+        ran.stderr.contains("No space left on device") && ran.stderr.contains("hint: make room"),
+        "{}",
+        ran.all()
+    );
+    assert_eq!(ran.stdout, "");
+    assert!(!env.store().exists());
+}

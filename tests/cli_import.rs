@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::common::{Ran, TestEnv};
 
@@ -443,16 +443,4 @@ fn memory_does_not_grow_with_the_bytes_of_a_release() {
         back < few + 64,
         "{few} MB for a few bytes, {back} MB to lay out 350 MB"
     );
-}
-
-impl TestEnv {
-    /// Runs a shell script in the project whose arguments are the program and these.
-    fn script(&self, script: &str, arguments: &[&str]) -> Ran {
-        let mut command: Command = self.command("sh");
-        command
-            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_relstore")])
-            .args(arguments)
-            .current_dir(self.project());
-        self.finished(command)
-    }
 }

@@ -119,6 +119,16 @@ impl TestEnv {
         self.finished(command)
     }
 
+    /// Runs a shell script in the project whose arguments are the program and these.
+    pub(crate) fn script(&self, script: &str, arguments: &[&str]) -> Ran {
+        let mut command = self.command("sh");
+        command
+            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_relstore")])
+            .args(arguments)
+            .current_dir(self.project());
+        self.finished(command)
+    }
+
     /// Runs a command to its end.
     pub(crate) fn finished(&self, mut command: Command) -> Ran {
         let output = command.output().expect("the program can be started");

@@ -137,7 +137,18 @@ fn a_full_disk_is_refused_and_changes_nothing() {
     site.deploy(&site.fixture.first.clone());
     // The base of another environment lies on a file system with 4 MB.
     let small = site.base.join("small");
-    fs::create_dir(&small).unwrap();
+    // Lazily: a run that was killed may have left it, with somebody in it.
+    let unmount = || {
+        Command::new("umount")
+            .arg("--lazy")
+            .arg(&small)
+            .status()
+            .unwrap()
+    };
+    if small.exists() {
+        unmount();
+    }
+    fs::create_dir_all(&small).unwrap();
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs", path(&small)])
         .status()
@@ -165,7 +176,7 @@ fn a_full_disk_is_refused_and_changes_nothing() {
     .unwrap();
     let ran = site.run(&["deploy", &site.fixture.second.clone(), "--env", "test"]);
     let current = small.join("base/current").exists();
-    let unmounted = Command::new("umount").arg(&small).status().unwrap();
+    let unmounted = unmount();
     assert!(made.success() && unmounted.success());
     assert_eq!(ran.status.code(), Some(5), "{}", told(&ran));
     let stderr = String::from_utf8_lossy(&ran.stderr).into_owned();

@@ -225,12 +225,14 @@ impl Site {
 
     /// Ends the helper that holds the lock, as the kernel does when memory is short.
     pub(crate) fn kill_helper(&self) {
-        // Empty for the moment between the lock and the name of its holder.
-        let mut texts = std::iter::repeat_with(|| {
+        // Empty for a moment between the lock and the name of its holder, and when nobody holds it.
+        let holder = (0..50).find_map(|_| {
             std::thread::sleep(Duration::from_millis(5));
-            serde_json::from_str::<serde_json::Value>(&self.base_text("lock"))
+            serde_json::from_str::<serde_json::Value>(&self.base_text("lock")).ok()
         });
-        let holder = texts.by_ref().take(1000).find_map(Result::ok).unwrap();
+        let Some(holder) = holder else {
+            return;
+        };
         let pid = holder["pid"].to_string();
         let program = fs::read_link(format!("/proc/{pid}/exe"));
         if !program.is_ok_and(|program| program.starts_with(self.base())) {
