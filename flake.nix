@@ -117,7 +117,7 @@
             pkgs.zstd
             pkgs.libfaketime
           ]
-        ) "cargo nextest run --workspace --offline -E 'not binary(applications)'";
+        ) "cargo nextest run --workspace --offline -E 'not (binary(applications) or binary(incremental) or binary(managers) or binary(monorepo) or binary(packages))'";
       });
     };
 }
