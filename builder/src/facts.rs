@@ -14,30 +14,8 @@ use crate::provenance::statement;
 /// Predicate type of the record; its predicate is an [`AppFacts`].
 pub const PREDICATE: &str = "urn:relstore:application:1";
 
-/// What the script has to have in its environment beside what steps have: a key that is none, and
-/// drivers that reach nothing.
-pub const ENVIRONMENT: [(&str, &str); 14] = [
-    ("APP_DEBUG", "false"),
-    ("APP_ENV", "production"),
-    (
-        "APP_KEY",
-        "base64:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-    ),
-    ("APP_URL", "http://localhost"),
-    ("BROADCAST_CONNECTION", "null"),
-    ("BROADCAST_DRIVER", "null"),
-    ("CACHE_DRIVER", "array"),
-    ("CACHE_STORE", "array"),
-    ("DB_CONNECTION", "sqlite"),
-    ("DB_DATABASE", ":memory:"),
-    ("LOG_CHANNEL", "null"),
-    ("MAIL_MAILER", "array"),
-    ("QUEUE_CONNECTION", "sync"),
-    ("SESSION_DRIVER", "array"),
-];
-
 /// The PHP file that finds them. It is run in the folder of the application, its dependencies
-/// installed, and prints one line of JSON; it writes nothing into the folder.
+/// installed, in [`crate::preset::dummy_environment`], and prints one line of JSON; it writes nothing into the folder.
 #[must_use]
 pub const fn script() -> &'static str {
     include_str!("facts/script.php")

@@ -168,7 +168,8 @@ pub(crate) const LARAVEL_WRITES: [&str; 3] =
 
 /// An environment in which any Laravel application boots and reaches nothing: no database, cache,
 /// queue or mail server is there at build time. The key is no secret: 32 zero bytes.
-pub(crate) fn dummy_environment() -> BTreeMap<String, String> {
+#[must_use]
+pub fn dummy_environment() -> BTreeMap<String, String> {
     variables(&[
         ("APP_ENV", "production"),
         ("APP_DEBUG", "false"),

@@ -42,7 +42,7 @@ impl App {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("TMPDIR", &temp)
-            .envs(facts::ENVIRONMENT)
+            .envs(relstore_builder::preset::dummy_environment())
             .stdin(Stdio::null())
             .current_dir(self.folder())
             .output()

@@ -1,7 +1,7 @@
 //! `facts`: the application, booted once at build time, says what it is: see [`crate::facts`]. It is
 //! no preset of a configuration; a build with an autoloader has it.
 
-use super::{LARAVEL_WRITES, blank, changed, variables};
+use super::{LARAVEL_WRITES, blank, changed, dummy_environment};
 use crate::facts;
 use crate::step::{CommandLine, Inputs, Step, Tool};
 
@@ -21,7 +21,7 @@ pub(crate) fn step(inputs: &Inputs) -> Step {
         provided: vec![(SCRIPT, facts::script())],
         outputs: vec![changed(ANSWER, false)],
         scratch: LARAVEL_WRITES.map(str::to_owned).to_vec(),
-        env: variables(&facts::ENVIRONMENT),
+        env: dummy_environment(),
         released: false,
         ..blank("facts")
     }
