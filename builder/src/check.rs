@@ -24,6 +24,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::service::Service;
+use crate::step::quoted;
 
 pub use event::CheckEvent;
 pub use plan::{CheckPlan, plan};
@@ -60,15 +61,8 @@ impl Check {
     /// The command as people would type it into a shell.
     #[must_use]
     pub fn command_line(&self) -> String {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-        let quoted = self.command.iter().map(|word| {
-            if !word.is_empty() && word.chars().all(plain) {
-                word.clone()
-            } else {
-                format!("'{}'", word.replace('\'', r"'\''"))
-            }
-        });
-        quoted.collect::<Vec<_>>().join(" ")
+        let words = self.command.iter().map(|word| quoted(word));
+        words.collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -4,24 +4,20 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use crate::build::blocking;
 use crate::check::{Check, CheckResult, CheckRunner, Sandbox};
 use crate::error::{BuildError, IoContext};
-use crate::exclude::Excludes;
-use crate::lay_out::{Files, LayOut};
-use crate::plan::PlanError;
+use crate::lay_out::Files;
 use crate::preset;
 use crate::sandbox::View;
 use crate::scratch::StepFolders;
 use crate::secret::is_credentials;
-use crate::source_tree::{SourceEntry, SourceTree};
+use crate::source_tree::SourceEntry;
 use crate::stage::{Done, Stage};
 use crate::step::below;
 
-/// What takes the place of the release's own packages.
-const DEVELOPMENT: [&str; 2] = ["composer-dev", "autoload-dev"];
+/// The step whose packages take the place of the release's own.
+const DEVELOPMENT: &str = "composer-dev";
 
 impl Stage<'_> {
     /// Runs all checks that were asked for.
@@ -63,41 +59,16 @@ impl Stage<'_> {
     }
 
     async fn lay_out_checked(&self, done: &Done) -> Result<(), BuildError> {
-        let existing = self.existing().await?;
-        let development = done.plan.step(DEVELOPMENT[0]).is_some();
+        let development = done.plan.step(DEVELOPMENT).is_some();
         let replaced = |name: &str| development && matches!(name, "composer" | "autoload");
-        let mut layers = Vec::new();
-        for step in done.plan.steps.iter().filter(|step| !replaced(&step.name)) {
-            if let Some(made) = done.ran.made.get(&step.name) {
-                layers.push(made.layer(step, existing).await?);
-            }
-        }
-        let (request, scratch) = (Arc::clone(self.request), Arc::clone(self.scratch));
-        let entries: Vec<SourceEntry> = self.exported.tree.entries.clone();
-        blocking(move |_| {
-            let tree = SourceTree {
-                folder: scratch.source(),
-                root: request.root.clone(),
-                entries,
-            };
-            let shown = |entry: &&SourceEntry| {
-                let inner = below(&entry.path, request.root.as_bytes());
-                !is_credentials(inner.unwrap_or(&entry.path))
-            };
-            let entries: Vec<&SourceEntry> = tree.entries.iter().filter(shown).collect();
-            let nothing = Excludes::of(&[]).map_err(PlanError::from)?;
-            let target = scratch.checked();
-            std::fs::create_dir(&target).at("create", &target)?;
-            LayOut {
-                source: &tree,
-                entries: &entries,
-                layers: &layers,
-                writable: &nothing,
-                files: Files::Copied,
-            }
-            .run(&target)
-        })
-        .await
+        let steps = done.plan.steps.iter().filter(|step| !replaced(&step.name));
+        let shown = |entry: &SourceEntry, root: &[u8]| {
+            !is_credentials(below(&entry.path, root).unwrap_or(&entry.path))
+        };
+        let target = self.scratch.checked();
+        std::fs::create_dir(&target).at("create", &target)?;
+        self.lay_out(done, steps, shown, Files::Copied, target)
+            .await
     }
 
     /// The words that put a check into a sandbox.

@@ -25,7 +25,7 @@ use crate::sandbox::{self, Probe, SandboxMode};
 use crate::scratch::Scratch;
 use crate::source::{Export, Source};
 use crate::source_tree::{SourceEntry, SourceTree};
-use crate::step::below;
+use crate::step::{Step, below};
 use crate::store_place::StorePlace;
 use crate::variable_use;
 use crate::workshop::Workshop;
@@ -33,7 +33,8 @@ use crate::workshop::Workshop;
 /// The source and what was read of it.
 pub(crate) struct Exported {
     pub(crate) source: Source,
-    pub(crate) tree: SourceTree,
+    /// Shared with threads that lay files out.
+    pub(crate) tree: Arc<SourceTree>,
     facts: Facts,
     locks: LockFiles,
     /// Contents of files with credentials.
@@ -89,7 +90,7 @@ pub(crate) async fn export(
             source,
             facts: facts_of(&tree)?,
             locks: locks::read(&tree.application())?,
-            tree,
+            tree: Arc::new(tree),
             credentials,
         })
     })
@@ -225,48 +226,55 @@ impl Stage<'_> {
 
     /// Brings source and outputs together and takes what belongs to the release.
     pub(crate) async fn assemble(&self, done: &Done) -> Result<assemble::Assembled, BuildError> {
+        // Checks get a tree of their own, later.
+        let files = match self.request.checks.is_empty() {
+            true => Files::Moved,
+            false => Files::Linked,
+        };
+        let inside = |entry: &SourceEntry, root: &[u8]| below(&entry.path, root).is_some();
+        let release = self.scratch.release();
+        self.lay_out(done, done.plan.released(), inside, files, release)
+            .await?;
+        let packages = done.plan.step("composer").is_some();
+        let (request, scratch) = (Arc::clone(self.request), Arc::clone(self.scratch));
+        blocking(move |_| {
+            let excludes = Excludes::of_release(&request.exclude).map_err(PlanError::from)?;
+            let build = scratch.release().join(&request.root);
+            let (tree, layout) = (scratch.tree(), &request.layout);
+            assemble::assemble(&build, &tree, &excludes, layout, packages)
+        })
+        .await
+    }
+
+    /// Lays out, in an existing folder, the files of the source that `shows` takes (it also gets the
+    /// application's folder) and over them what these steps made.
+    pub(crate) async fn lay_out<'s>(
+        &self,
+        done: &Done,
+        steps: impl Iterator<Item = &'s Step>,
+        shows: fn(&SourceEntry, &[u8]) -> bool,
+        files: Files,
+        target: PathBuf,
+    ) -> Result<(), BuildError> {
         let existing = self.existing().await?;
         let mut layers = Vec::new();
-        for step in done.plan.released() {
+        for step in steps {
             if let Some(made) = done.ran.made.get(&step.name) {
                 layers.push(made.layer(step, existing).await?);
             }
         }
-        let packages = done.plan.step("composer").is_some();
-        let (request, scratch) = (Arc::clone(self.request), Arc::clone(self.scratch));
-        // The tree's own copy: it is needed on another thread.
-        let entries: Vec<SourceEntry> = self.exported.tree.entries.clone();
+        let tree = Arc::clone(&self.exported.tree);
         blocking(move |_| {
-            let tree = SourceTree {
-                folder: scratch.source(),
-                root: request.root.clone(),
-                entries,
-            };
-            let inside =
-                |entry: &&SourceEntry| below(&entry.path, request.root.as_bytes()).is_some();
-            let entries: Vec<&SourceEntry> = tree.entries.iter().filter(inside).collect();
-            let nothing = Excludes::of(&[]).map_err(PlanError::from)?;
+            let shown = |entry: &&SourceEntry| shows(entry, tree.root.as_bytes());
+            let entries: Vec<&SourceEntry> = tree.entries.iter().filter(shown).collect();
             LayOut {
                 source: &tree,
                 entries: &entries,
                 layers: &layers,
-                writable: &nothing,
-                // Checks get a tree of their own, later.
-                files: match request.checks.is_empty() {
-                    true => Files::Moved,
-                    false => Files::Linked,
-                },
+                writable: &Excludes::of(&[]).map_err(PlanError::from)?,
+                files,
             }
-            .run(&scratch.release())?;
-            let excludes = Excludes::of_release(&request.exclude).map_err(PlanError::from)?;
-            let build = scratch.release().join(&request.root);
-            assemble::assemble(
-                &build,
-                &scratch.tree(),
-                &excludes,
-                &request.layout,
-                packages,
-            )
+            .run(&target)
         })
         .await
     }
