@@ -1,4 +1,4 @@
-//! Where objects lie: five operations, the same layout of names on every backend.
+//! Where objects lie: a few operations, the same layout of names on every backend.
 //!
 //! Names are relative, `/`-separated and chosen by [`crate::store`]; see `docs/format.md`.
 
@@ -59,6 +59,9 @@ pub trait Backend: Send + Sync + Debug {
     async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError>;
     /// Removes an object.
     async fn delete(&self, name: &str) -> Result<(), StoreError>;
+    /// Stores an advisory object, whatever lies there: one that may be lost, or old, or come from
+    /// another writer at any time, because it only repeats what other objects say.
+    async fn put_advisory(&self, name: &str, bytes: Bytes) -> Result<(), StoreError>;
     /// Makes durable what `list` shows directly below `folder`: its writer may have been killed
     /// between naming an object and syncing the name. Nothing to do where a name is durable as
     /// soon as it is seen.
@@ -72,10 +75,10 @@ pub trait Backend: Send + Sync + Debug {
     fn place(&self) -> String;
 }
 
-#[cfg(test)]
-pub(crate) mod contract {
+#[cfg(any(test, feature = "testing"))]
+pub mod contract {
     //! The scenarios every backend has to pass.
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "a suite of tests")]
     use super::*;
     use std::io::Write;
 
@@ -83,7 +86,11 @@ pub(crate) mod contract {
         Content::Bytes(Bytes::from_static(text.as_bytes()))
     }
 
-    pub(crate) async fn passes(backend: &dyn Backend) {
+    /// Runs them all on an empty backend.
+    ///
+    /// # Panics
+    /// With the first that fails.
+    pub async fn passes(backend: &dyn Backend) {
         assert!(backend.get("a/none").await.unwrap().is_none());
         assert!(backend.get_range("a/none", 0, 1).await.unwrap().is_none());
         assert!(backend.list("a/").await.unwrap().is_empty());
@@ -149,6 +156,12 @@ pub(crate) mod contract {
             ]
         );
         assert_eq!(backend.list("").await.unwrap().len(), 6);
+
+        let advisory = |text: &'static str| backend.put_advisory("advice", text.into());
+        advisory("old").await.unwrap();
+        advisory("newer").await.unwrap();
+        assert_eq!(backend.get("advice").await.unwrap().unwrap(), "newer");
+        backend.delete("advice").await.unwrap();
 
         backend.delete("a/one").await.unwrap();
         assert!(backend.get("a/one").await.unwrap().is_none());

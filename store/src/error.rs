@@ -84,6 +84,26 @@ pub enum StoreError {
         /// Why.
         source: TreeError,
     },
+    /// A remote place did not do what was asked, after all tries.
+    #[error("cannot {what} {name} at {place}")]
+    Remote {
+        /// The attempt: `read`, `write`, `list`, `connect to`, ...
+        what: &'static str,
+        /// Object name; empty for the place as a whole.
+        name: String,
+        /// URL without credentials.
+        place: String,
+        /// What to do next, when that is known.
+        hint: Option<String>,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A place that can only be read.
+    #[error("{place} can only be read")]
+    ReadOnly {
+        /// URL.
+        place: String,
+    },
     /// A background task ended before it answered: the program is shutting down.
     #[error("the work was interrupted")]
     Interrupted,
@@ -166,6 +186,8 @@ impl StoreError {
             {
                 Some("give it to the user that runs this, or choose another store with `--store` or `[store] path`".into())
             }
+            Self::Remote { hint, .. } => hint.clone(),
+            Self::ReadOnly { .. } => Some("write to the store behind it: a folder, `s3://...` or `ssh://...`".into()),
             _ => None,
         }
     }

@@ -98,6 +98,20 @@ pub fn write_new(name: &Path, bytes: &[u8]) -> Result<bool, StoreError> {
     publish(temp, name)
 }
 
+/// Writes a file durably, in place of what has its name: readers see the old bytes or the new.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn replace(name: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let folder = name.parent().unwrap_or(Path::new("."));
+    create_dirs(folder)?;
+    let mut temp = temp_in(folder)?;
+    temp.write_all(bytes).at("write", name)?;
+    temp.as_file().sync_all().at("sync", name)?;
+    temp.persist(name).at("write", name)?;
+    sync_dir(folder)
+}
+
 /// Whether two readers give the same bytes.
 ///
 /// # Errors

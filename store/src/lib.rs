@@ -22,6 +22,7 @@ mod link_loop;
 pub mod manifest;
 pub mod name;
 pub mod package;
+pub mod place;
 pub mod scan;
 pub mod signature;
 pub mod store;

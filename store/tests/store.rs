@@ -349,6 +349,9 @@ impl Backend for Faulty {
         }
         Ok(())
     }
+    async fn put_advisory(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.put(name, Content::Bytes(bytes)).await
+    }
     async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
         self.inner.list(prefix).await
     }

@@ -209,6 +209,12 @@ impl Backend for LocalBackend {
         .await
     }
 
+    async fn put_advisory(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.blocking(move |root| fs::replace(&place(root, &name)?, &bytes))
+            .await
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
         let prefix = prefix.to_owned();
         self.blocking(move |root| {

@@ -73,6 +73,11 @@ impl Backend for MemoryBackend {
         }
     }
 
+    async fn put_advisory(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.damage(name, bytes);
+        Ok(())
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
         let named = |(name, (bytes, modified)): (&String, &(Bytes, SystemTime))| Object {
             name: name.clone(),
