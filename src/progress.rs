@@ -70,7 +70,7 @@ impl Progress {
         // Of nothing there is no bar to fill.
         let bar = match total_bytes.filter(|total| *total > 0) {
             Some(total) => ProgressBar::new(total).with_style(style(
-                "  {spinner}   {prefix:14} [{bar:24}] {bytes} of {total_bytes} {msg}",
+                "  {spinner}   {prefix:14} [{bar:24}] {bytes} of {total_bytes} {bytes_per_sec} {msg}",
             )),
             None => {
                 ProgressBar::new_spinner().with_style(style("  {spinner}   {prefix:14} {wide_msg}"))

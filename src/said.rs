@@ -9,7 +9,7 @@ mod materials;
 
 use relstore_builder::check::CheckResult;
 use relstore_builder::facts::{self, AppFacts};
-use relstore_store::store::Record;
+use relstore_store::record::Record;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

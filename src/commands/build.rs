@@ -386,6 +386,7 @@ pub(crate) fn show_import(progress: &Progress, event: &StoreEvent) {
     match event {
         StoreEvent::Scanned { bytes, .. } => progress.begin(&task, Some(*bytes)),
         StoreEvent::Imported(bytes) => progress.advance_by(&task, *bytes),
+        _ => {}
     }
 }
 

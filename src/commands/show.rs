@@ -5,8 +5,8 @@ mod text;
 use relstore_store::allowed_signers::{AllowedSigners, Refusal};
 use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::manifest::{Kind, Manifest};
+use relstore_store::record::Record;
 use relstore_store::signature::{Fingerprint, Namespace, Signature};
-use relstore_store::store::Record;
 use serde_json::{Value, json};
 
 use crate::context::Context;

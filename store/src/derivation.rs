@@ -12,11 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::backend::Content;
 use crate::error::StoreError;
+use crate::generation::Named;
 use crate::id::{DerivationKey, RecordId};
+use crate::record::Record;
 use crate::signature::Signature;
-use crate::store::{Record, Store};
+use crate::store::Store;
 
 const PREFIX: &str = "derivations/";
 
@@ -33,16 +34,16 @@ impl Store {
     /// Adds what is said about a key, after the tree that it names is in.
     ///
     /// # Errors
-    /// Those of the backend.
+    /// As [`Store::publish`].
     pub async fn put_derivation(
         &self,
         key: &DerivationKey,
         json: &[u8],
     ) -> Result<RecordId, StoreError> {
         let id = RecordId::of(json);
-        let name = format!("{PREFIX}{key}/{id}.json");
-        let content = Content::Bytes(Bytes::copy_from_slice(json));
-        self.backend.put(&name, content).await?;
+        let name = Named::new(format!("{PREFIX}{key}/{id}"), ".json");
+        self.put_named(name, Bytes::copy_from_slice(json)).await?;
+        self.secure().await?;
         Ok(id)
     }
 

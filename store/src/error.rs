@@ -104,6 +104,16 @@ pub enum StoreError {
         /// URL.
         place: String,
     },
+    /// What is relied on was collected as garbage again and again: a grace period that is shorter
+    /// than the work of those who write.
+    #[error("the store at {place} collects as garbage what is being stored")]
+    Restless {
+        /// Folder or URL.
+        place: String,
+    },
+    /// A plan to delete that is too old: what was published since it was made is not known to it.
+    #[error("the collection stood still for too long and was stopped")]
+    PlanTooOld,
     /// A background task ended before it answered: the program is shutting down.
     #[error("the work was interrupted")]
     Interrupted,
@@ -186,6 +196,8 @@ impl StoreError {
             {
                 Some("give it to the user that runs this, or choose another store with `--store` or `[store] path`".into())
             }
+            Self::PlanTooOld => Some("nothing that is needed was deleted; run it again".into()),
+            Self::Restless { .. } => Some("make `store.grace` longer, an hour at least".into()),
             Self::Remote { hint, .. } => hint.clone(),
             Self::ReadOnly { .. } => Some("write to the store behind it: a folder, `s3://...` or `ssh://...`".into()),
             _ => None,

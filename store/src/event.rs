@@ -13,6 +13,12 @@ pub enum Event {
     /// So many more bytes are read, hashed and, where the store lacked them, on their way into a
     /// bundle.
     Imported(u64),
+    /// So many bytes of an object were deleted.
+    Deleted(u64),
+    /// So many bytes are to be moved from store to store or bundle to bundle.
+    ToMove(u64),
+    /// So many more bytes were moved.
+    Moved(u64),
 }
 
 /// Who listens.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::bundle::layout::UNCUT;
-use crate::error::{StoreError, TreeError};
+use crate::error::{IoContext, StoreError, TreeError};
 use crate::id::BlobId;
 use crate::name::EntryPath;
 use crate::scan::{Found, Stamp};
@@ -47,6 +47,20 @@ pub(crate) struct LongFile {
 }
 
 impl LongFile {
+    /// A file of our own, which nobody changes.
+    pub(crate) fn of_temp(path: &Path) -> Result<Self, StoreError> {
+        let (root, name) = (path.parent(), path.file_name());
+        let name = name.map(std::os::unix::ffi::OsStrExt::as_bytes);
+        let path_in = EntryPath::new(name.unwrap_or_default());
+        match (root, path_in) {
+            (Some(root), Ok(path)) => Ok(Self {
+                root: root.to_owned(),
+                path,
+            }),
+            _ => Err(io::Error::from(io::ErrorKind::InvalidFilename)).at("read", path),
+        }
+    }
+
     /// Fills the buffer with the bytes from `offset`.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
         let read = open(&self.root.join(self.path.as_path()))

@@ -15,7 +15,6 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use rayon::prelude::*;
 
-use crate::backend::Content;
 use crate::bundle::writer::{Writer, Written};
 use crate::error::{StoreError, TreeError};
 use crate::event::{Event, Listener};
@@ -114,19 +113,7 @@ impl Store {
         let mut stored_bytes = 0;
         if let Some(written) = prepared.bundle {
             stored_bytes = written.stored_bytes;
-            let stem = format!("{}-0", written.hash);
-            let bundle = format!("bundles/{stem}.tar.zst");
-            self.backend
-                .put(&bundle, Content::File(written.file))
-                .await?;
-            self.backend
-                .put(
-                    &format!("index/{stem}"),
-                    Content::Bytes(written.toc.to_bytes().into()),
-                )
-                .await?;
-            // Loaded anew at the next use: other builds may have added bundles meanwhile.
-            *self.index.write().await = None;
+            self.put_bundle(written).await?;
         }
         // Blobs that were there already count once their bundle's name is durable, too.
         self.backend.settle("bundles").await?;

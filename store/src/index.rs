@@ -12,6 +12,7 @@ use crate::bundle::reader;
 use crate::bundle::toc::{Slot, Toc};
 use crate::error::StoreError;
 use crate::id::BlobId;
+use crate::tombstone::Tombstones;
 
 /// Name of a bundle object, without folder and ending: `<hash>-<generation>`.
 fn stem<'a>(name: &'a str, prefix: &str, suffix: &str) -> Option<&'a str> {
@@ -21,16 +22,27 @@ fn stem<'a>(name: &'a str, prefix: &str, suffix: &str) -> Option<&'a str> {
     (hash.len() == 64 && digits).then_some(stem)
 }
 
+#[derive(Debug)]
+struct Bundle {
+    name: String,
+    toc: Toc,
+    /// It has a tombstone: to be read, not to be relied on.
+    going: bool,
+}
+
 /// All blobs of a store.
 #[derive(Debug, Default)]
 pub struct Index {
-    bundles: Vec<(String, Toc)>,
+    bundles: Vec<Bundle>,
     blobs: HashMap<BlobId, (u32, Slot)>,
 }
 
 impl Index {
     /// Loads every index; rebuilds those that are lost or damaged from their bundle.
-    pub(crate) async fn load(backend: &dyn Backend) -> Result<Self, StoreError> {
+    pub(crate) async fn load(
+        backend: &dyn Backend,
+        tombstones: &Tombstones,
+    ) -> Result<Self, StoreError> {
         let bundles = backend.list("bundles/").await?;
         let indexes: BTreeMap<String, Object> = backend
             .list("index/")
@@ -61,24 +73,53 @@ impl Index {
                     toc
                 }
             };
-            index.add(bundle.name, toc);
+            let going = tombstones.has(&bundle.name);
+            index.add(bundle.name, toc, going);
         }
         Ok(index)
     }
 
-    /// Adds a bundle's table; a blob that is there already keeps its place.
-    pub(crate) fn add(&mut self, bundle: String, toc: Toc) {
+    /// Adds a bundle's table; a blob that is there already keeps its place, unless that is about
+    /// to go.
+    pub(crate) fn add(&mut self, name: String, toc: Toc, going: bool) {
         let number = self.bundles.len() as u32;
         for slot in toc.slots() {
-            self.blobs.entry(slot.blob).or_insert((number, *slot));
+            let place = self.blobs.entry(slot.blob).or_insert((number, *slot));
+            if !going
+                && self
+                    .bundles
+                    .get(place.0 as usize)
+                    .is_some_and(|old| old.going)
+            {
+                *place = (number, *slot);
+            }
         }
-        self.bundles.push((bundle, toc));
+        self.bundles.push(Bundle { name, toc, going });
     }
 
-    /// Whether a bundle of the store has this blob.
+    /// Whether a bundle of the store has this blob and is not about to be deleted.
     #[must_use]
     pub fn contains(&self, blob: &BlobId) -> bool {
-        self.blobs.contains_key(blob)
+        let place = self.blobs.get(blob);
+        place.is_some_and(|(bundle, _)| !self.bundles[*bundle as usize].going)
+    }
+
+    /// The names of all bundles.
+    pub(crate) fn bundles(&self) -> impl Iterator<Item = &str> {
+        self.bundles.iter().map(|bundle| bundle.name.as_str())
+    }
+
+    /// Name and table of a bundle, by the number that a [`Read`] names.
+    pub(crate) fn table(&self, bundle: u32) -> (&str, &Toc) {
+        let bundle = &self.bundles[bundle as usize];
+        (&bundle.name, &bundle.toc)
+    }
+
+    /// All bundles with their tables.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&str, &Toc)> {
+        self.bundles
+            .iter()
+            .map(|bundle| (bundle.name.as_str(), &bundle.toc))
     }
 
     /// Groups blobs by the runs of frames they lie in, so that a frame is read
@@ -100,7 +141,7 @@ impl Index {
         places.dedup();
         let mut reads: Vec<Read> = Vec::new();
         for (bundle, slot) in places {
-            let frames = self.bundles[bundle as usize].1.frames_of(&slot);
+            let frames = self.bundles[bundle as usize].toc.frames_of(&slot);
             match reads.last_mut() {
                 Some(read) if read.bundle == bundle && read.frames == frames => {
                     read.slots.push(slot);
@@ -121,7 +162,7 @@ impl Index {
         backend: &dyn Backend,
         read: &Read,
     ) -> Result<Vec<(BlobId, Bytes)>, StoreError> {
-        let (name, toc) = &self.bundles[read.bundle as usize];
+        let Bundle { name, toc, .. } = &self.bundles[read.bundle as usize];
         reader::read_slots(backend, name, toc, read.frames.clone(), &read.slots).await
     }
 
@@ -132,7 +173,7 @@ impl Index {
         backend: &'a dyn Backend,
         read: &Read,
     ) -> (BlobId, impl Stream<Item = Result<Bytes, StoreError>> + 'a) {
-        let (name, toc) = &self.bundles[read.bundle as usize];
+        let Bundle { name, toc, .. } = &self.bundles[read.bundle as usize];
         let slot = read.slots[0];
         (slot.blob, reader::read_parts(backend, name, toc, slot))
     }
@@ -140,7 +181,7 @@ impl Index {
     /// The error for a blob that does not match its id.
     pub(crate) fn damaged(&self, read: &Read, blob: &BlobId) -> StoreError {
         StoreError::Damaged {
-            name: self.bundles[read.bundle as usize].0.clone(),
+            name: self.bundles[read.bundle as usize].name.clone(),
             what: format!("blob {blob} does not match its id"),
         }
     }
@@ -149,9 +190,9 @@ impl Index {
 /// One read: the blobs wanted that lie in the same frames of a bundle. Never without a blob.
 #[derive(Debug)]
 pub(crate) struct Read {
-    bundle: u32,
+    pub(crate) bundle: u32,
     frames: Range<usize>,
-    slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
 }
 
 impl Read {

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //! format.json                              version and feature flags
-//! bundles/<hash>-<generation>.tar.zst      blobs, see `bundle`
-//! index/<hash>-<generation>                a bundle's table of contents
-//! manifests/<release>                      the manifest's text as one zstd frame
-//! releases/<release>                       marker, written last: this release is complete here
-//! records/<release>/<record>.json          what is said about a release
-//! records/<release>/<record>.<key>.sig     who said it: a signature over the record, see `signature`
-//! refs/commits/<sha>/<release>             which releases were built from a commit
-//! environments/<env>/ledger/<host>/<n>-<hash>.json   copy of a host's ledger
+//! bundles/<hash>-<n>.tar.zst      blobs, see `bundle`
+//! index/<hash>-<n>                a bundle's table of contents
+//! manifests/, releases/           see `release`
+//! records/                        see `record`
+//! derivations/, packages/         see `derivation`, `package`
+//! refs/, pins/, environments/     see `refs`
+//! tombstones/, probes/            see `tombstone`, `gc`
 //! ```
+//! `<n>` is a generation, see `generation`: 0 at first, and only written in names of bundles and
+//! indexes then.
 //! A name is published only after all it refers to is durable: bundle, index, manifest, records,
 //! marker, refs. A crash leaves at most objects that nothing refers to.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,10 +24,10 @@ use tokio::sync::{RwLock, mpsc};
 
 use crate::backend::{Backend, Content, local::LocalBackend};
 use crate::error::{IoContext, StoreError};
-use crate::id::{BlobId, IdPrefix, RecordId, ReleaseId};
+use crate::id::BlobId;
 use crate::index::Index;
-use crate::manifest::{MAX_MANIFEST, Manifest};
-use crate::signature::Signature;
+use crate::relied::Relied;
+use crate::tombstone::Tombstones;
 
 /// Content of `format.json`. Flags as ext4 has them: a program that does not know a `compatible`
 /// one may go on, a `read_only_compatible` one may read, an `incompatible` one must stop.
@@ -41,10 +41,6 @@ struct Format {
 }
 
 const FORMAT: &str = "format.json";
-const MARKER: &[u8] = b"relstore-release 1\n";
-/// Level of stored manifests: their bytes are mostly digits of digests, which no level makes smaller
-/// than the fastest one, while level 9 takes 14 times as long and gives more bytes.
-const MANIFEST_LEVEL: i32 = 1;
 /// How many reads of a bundle run ahead of who wants the blobs.
 const READ_AHEAD: usize = 4;
 
@@ -53,15 +49,8 @@ const READ_AHEAD: usize = 4;
 pub struct Store {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) index: RwLock<Option<Arc<Index>>>,
-}
-
-/// A record with its id.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// BLAKE3 of `json`.
-    pub id: RecordId,
-    /// The exact bytes.
-    pub json: Bytes,
+    pub(crate) tombstones: RwLock<Option<Arc<Tombstones>>>,
+    pub(crate) relied: Relied,
 }
 
 impl Store {
@@ -175,6 +164,8 @@ impl Store {
         Ok(Self {
             backend,
             index: RwLock::new(None),
+            tombstones: RwLock::new(None),
+            relied: Relied::default(),
         })
     }
 
@@ -196,133 +187,11 @@ impl Store {
         if let Some(index) = slot.as_ref() {
             return Ok(Arc::clone(index));
         }
-        let index = Arc::new(Index::load(self.backend.as_ref()).await?);
+        let tombstones = self.tombstones().await?;
+        let index = Arc::new(Index::load(self.backend.as_ref(), &tombstones).await?);
+        self.rely_on_bundles(&index);
         *slot = Some(Arc::clone(&index));
         Ok(index)
-    }
-
-    /// Whether the release is complete here.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn has_release(&self, release: &ReleaseId) -> Result<bool, StoreError> {
-        Ok(self
-            .backend
-            .get(&format!("releases/{release}"))
-            .await?
-            .is_some())
-    }
-
-    /// All complete releases, by id.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn releases(&self) -> Result<Vec<ReleaseId>, StoreError> {
-        let objects = self.backend.list("releases/").await?;
-        Ok(objects
-            .iter()
-            .filter_map(|object| object.name.strip_prefix("releases/")?.parse().ok())
-            .collect())
-    }
-
-    /// Complete releases whose id begins so.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn find(&self, prefix: &IdPrefix) -> Result<Vec<ReleaseId>, StoreError> {
-        Ok(self
-            .releases()
-            .await?
-            .into_iter()
-            .filter(|id| prefix.matches(id))
-            .collect())
-    }
-
-    /// The release something was said about last: every build adds a record, so this is the one
-    /// that was built last, even when its content is older.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn latest(&self) -> Result<Option<ReleaseId>, StoreError> {
-        let mut records = self.backend.list("records/").await?;
-        records.sort_by_key(|object| object.modified);
-        let named = |name: &str| {
-            name.strip_prefix("records/")?
-                .split('/')
-                .next()?
-                .parse()
-                .ok()
-        };
-        for object in records.iter().rev() {
-            if let Some(release) = named(&object.name)
-                && self.has_release(&release).await?
-            {
-                return Ok(Some(release));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The manifest, checked against its id.
-    ///
-    /// # Errors
-    /// [`StoreError::NoRelease`], [`StoreError::Damaged`], [`StoreError::Manifest`].
-    pub async fn manifest(&self, release: &ReleaseId) -> Result<Manifest, StoreError> {
-        let text = self.manifest_text(release).await?;
-        Manifest::parse(&text).map_err(|source| StoreError::Manifest {
-            release: *release,
-            source,
-        })
-    }
-
-    /// The manifest's canonical text: its BLAKE3 is the release id.
-    ///
-    /// # Errors
-    /// As [`Store::manifest`].
-    pub async fn manifest_text(&self, release: &ReleaseId) -> Result<Vec<u8>, StoreError> {
-        let name = format!("manifests/{release}");
-        let stored = self
-            .backend
-            .get(&name)
-            .await?
-            .ok_or(StoreError::NoRelease { release: *release })?;
-        let damaged = |what: String| StoreError::Damaged {
-            name: name.clone(),
-            what,
-        };
-        let mut text = Vec::new();
-        let decoder = zstd::stream::Decoder::new(stored.as_ref())
-            .map_err(|error| damaged(error.to_string()))?;
-        std::io::Read::read_to_end(
-            &mut std::io::Read::take(decoder, MAX_MANIFEST + 1),
-            &mut text,
-        )
-        .map_err(|error| damaged(error.to_string()))?;
-        if ReleaseId::of(&text) == *release {
-            Ok(text)
-        } else {
-            Err(damaged("it does not match its id".into()))
-        }
-    }
-
-    pub(crate) async fn put_manifest(
-        &self,
-        release: &ReleaseId,
-        text: &[u8],
-    ) -> Result<(), StoreError> {
-        let name = format!("manifests/{release}");
-        let stored =
-            zstd::bulk::compress(text, MANIFEST_LEVEL).map_err(|source| StoreError::Io {
-                what: "compress",
-                path: (&name).into(),
-                source,
-            })?;
-        match self.backend.put(&name, Content::Bytes(stored.into())).await {
-            // Another version of zstd writes other bytes for the same text. What counts is that
-            // the text is there, verified.
-            Err(StoreError::Conflict { .. }) => self.manifest_text(release).await.map(drop),
-            put => put,
-        }
     }
 
     /// One blob's bytes, checked against its id.
@@ -379,225 +248,6 @@ impl Store {
         });
         Ok(receiver)
     }
-
-    /// Says that a release is complete; to be called when its blobs, manifest and records are in.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn publish(&self, release: &ReleaseId) -> Result<(), StoreError> {
-        self.backend
-            .put(
-                &format!("releases/{release}"),
-                Content::Bytes(Bytes::from_static(MARKER)),
-            )
-            .await
-    }
-
-    /// Adds a record: JSON that says something about a release. Its exact bytes are kept.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn put_record(
-        &self,
-        release: &ReleaseId,
-        json: &[u8],
-    ) -> Result<RecordId, StoreError> {
-        let id = RecordId::of(json);
-        let name = format!("records/{release}/{id}.json");
-        self.backend
-            .put(&name, Content::Bytes(Bytes::copy_from_slice(json)))
-            .await?;
-        Ok(id)
-    }
-
-    /// All records about a release, oldest first.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] when one does not hash to its name.
-    pub async fn records(&self, release: &ReleaseId) -> Result<Vec<Record>, StoreError> {
-        let mut found = self.records_in(&format!("records/{release}/")).await?;
-        found.sort_by(|(a, a_time), (b, b_time)| (a_time, a.id).cmp(&(b_time, b.id)));
-        Ok(found.into_iter().map(|(record, _)| record).collect())
-    }
-
-    /// All records in a folder, whose name ends in `/`, with the time when the store got them.
-    pub(crate) async fn records_in(
-        &self,
-        prefix: &str,
-    ) -> Result<Vec<(Record, SystemTime)>, StoreError> {
-        let mut records = Vec::new();
-        for object in self.backend.list(prefix).await? {
-            let stem = object
-                .name
-                .strip_prefix(prefix)
-                .and_then(|name| name.strip_suffix(".json"));
-            let Some(id) = stem.and_then(|stem| stem.parse::<RecordId>().ok()) else {
-                continue;
-            };
-            let Some(json) = self.backend.get(&object.name).await? else {
-                continue;
-            };
-            if RecordId::of(&json) != id {
-                return Err(StoreError::Damaged {
-                    name: object.name,
-                    what: "it does not match its id".into(),
-                });
-            }
-            records.push((Record { id, json }, object.modified));
-        }
-        Ok(records)
-    }
-
-    /// Adds a signature over a record; the record need not be there yet. A second signature by the
-    /// same key says nothing new (ECDSA never gives the same twice), so the first one stays.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn put_signature(
-        &self,
-        release: &ReleaseId,
-        record: &RecordId,
-        signature: &Signature,
-    ) -> Result<(), StoreError> {
-        self.put_signature_beside(&format!("records/{release}/{record}"), signature)
-            .await
-    }
-
-    /// Adds a signature over the object `<name>.json`.
-    pub(crate) async fn put_signature_beside(
-        &self,
-        name: &str,
-        signature: &Signature,
-    ) -> Result<(), StoreError> {
-        let key = signature.fingerprint().hex();
-        let name = format!("{name}.{key}.sig");
-        let text = Bytes::copy_from_slice(signature.text().as_bytes());
-        match self.backend.put(&name, Content::Bytes(text)).await {
-            Err(StoreError::Conflict { .. }) => self.signature(&name, &key).await.map(drop),
-            put => put,
-        }
-    }
-
-    /// All signatures over records of a release, sorted by record, then key. They are as found:
-    /// whether they are right and by whom is told by
-    /// [`AllowedSigners`](crate::allowed_signers::AllowedSigners).
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] when one cannot be read or is not by the key of its name.
-    pub async fn signatures(
-        &self,
-        release: &ReleaseId,
-    ) -> Result<Vec<(RecordId, Signature)>, StoreError> {
-        self.signatures_in(&format!("records/{release}/")).await
-    }
-
-    /// All signatures in a folder of records, whose name ends in `/`.
-    pub(crate) async fn signatures_in(
-        &self,
-        prefix: &str,
-    ) -> Result<Vec<(RecordId, Signature)>, StoreError> {
-        let mut found = Vec::new();
-        for object in self.backend.list(prefix).await? {
-            let stem = object
-                .name
-                .strip_prefix(prefix)
-                .and_then(|name| name.strip_suffix(".sig"));
-            let Some((record, key)) = stem.and_then(|stem| stem.split_once('.')) else {
-                continue;
-            };
-            let Ok(record) = record.parse::<RecordId>() else {
-                continue;
-            };
-            if let Some(signature) = self.signature(&object.name, key).await? {
-                found.push((record, key.to_owned(), signature));
-            }
-        }
-        found.sort_by(|(a, a_key, _), (b, b_key, _)| (a, a_key).cmp(&(b, b_key)));
-        let plain = |(record, _, signature)| (record, signature);
-        Ok(found.into_iter().map(plain).collect())
-    }
-
-    async fn signature(&self, name: &str, key: &str) -> Result<Option<Signature>, StoreError> {
-        let Some(text) = self.backend.get(name).await? else {
-            return Ok(None);
-        };
-        let damaged = |what: String| StoreError::Damaged {
-            name: name.to_owned(),
-            what,
-        };
-        let signature = Signature::parse(&text).map_err(|error| damaged(error.to_string()))?;
-        if signature.fingerprint().hex() != key {
-            return Err(damaged("it is not by the key in its name".into()));
-        }
-        Ok(Some(signature))
-    }
-
-    /// Remembers that a commit (40 or 64 hex digits) was built into a release. Several releases
-    /// for one commit are kept side by side: they show that the build is not reproducible.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn add_commit(&self, commit: &str, release: &ReleaseId) -> Result<(), StoreError> {
-        self.backend
-            .put(
-                &format!("refs/commits/{commit}/{release}"),
-                Content::Bytes(Bytes::new()),
-            )
-            .await
-    }
-
-    /// The releases built from a commit.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn releases_of_commit(&self, commit: &str) -> Result<Vec<ReleaseId>, StoreError> {
-        let prefix = format!("refs/commits/{commit}/");
-        let objects = self.backend.list(&prefix).await?;
-        Ok(objects
-            .iter()
-            .filter_map(|object| object.name.strip_prefix(&prefix)?.parse().ok())
-            .collect())
-    }
-
-    /// All (commit, release) pairs.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn commits(&self) -> Result<Vec<(String, ReleaseId)>, StoreError> {
-        let objects = self.backend.list("refs/commits/").await?;
-        let pair = |name: &str| {
-            let (commit, release) = name.strip_prefix("refs/commits/")?.split_once('/')?;
-            Some((commit.to_owned(), release.parse().ok()?))
-        };
-        Ok(objects
-            .iter()
-            .filter_map(|object| pair(&object.name))
-            .collect())
-    }
-
-    /// Keeps a copy of one line of a host's ledger. `environment` and `host` are escaped into
-    /// one name each.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub async fn put_ledger(
-        &self,
-        environment: &str,
-        host: &str,
-        number: u64,
-        hash: &str,
-        line: &str,
-    ) -> Result<(), StoreError> {
-        let (environment, host) = (segment(environment), segment(host));
-        // The hash is what the host says: a word of another machine.
-        let name = format!(
-            "environments/{environment}/ledger/{host}/{number:08}-{}.json",
-            segment(hash)
-        );
-        self.backend
-            .put(&name, Content::Bytes(Bytes::from(format!("{line}\n"))))
-            .await
-    }
 }
 
 /// Whether a folder without `format.json` holds more than the beginning of a store, which a crash
@@ -614,29 +264,4 @@ fn holds_other_files(folder: &Path) -> bool {
         })
     };
     foreign(folder, "bundles") || foreign(&folder.join("bundles"), "")
-}
-
-/// Any text as one name: letters, digits, `-`, `_`, `.` (not first) as they are, others `%hh`.
-fn segment(text: &str) -> String {
-    let mut out = String::new();
-    for (at, byte) in text.bytes().enumerate() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && at > 0) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02x}"));
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_host_name_is_one_segment() {
-        assert_eq!(segment("app1.example.com"), "app1.example.com");
-        assert_eq!(segment("../x"), "%2e.%2fx");
-        assert_eq!(segment("[::1]:22"), "%5b%3a%3a1%5d%3a22");
-    }
 }

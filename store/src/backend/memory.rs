@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +16,8 @@ use crate::error::{IoContext, StoreError};
 #[derive(Debug, Default)]
 pub struct MemoryBackend {
     objects: Mutex<BTreeMap<String, (Bytes, SystemTime)>>,
+    /// How much later it is here than elsewhere.
+    ahead: Mutex<Duration>,
 }
 
 impl MemoryBackend {
@@ -23,10 +25,19 @@ impl MemoryBackend {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets time go by.
+    pub fn wait(&self, time: Duration) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) += time;
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now() + *self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Replaces an object's bytes, as a broken disk would.
     pub fn damage(&self, name: &str, bytes: Bytes) {
-        self.objects()
-            .insert(name.to_owned(), (bytes, SystemTime::now()));
+        let now = self.now();
+        self.objects().insert(name.to_owned(), (bytes, now));
     }
 }
 
@@ -60,6 +71,7 @@ impl Backend for MemoryBackend {
                 bytes.into()
             }
         };
+        let now = self.now();
         let mut objects = self.objects();
         match objects.get(name) {
             Some((present, _)) if *present != bytes => Err(StoreError::Conflict {
@@ -67,7 +79,7 @@ impl Backend for MemoryBackend {
             }),
             Some(_) => Ok(()),
             None => {
-                objects.insert(name.to_owned(), (bytes, SystemTime::now()));
+                objects.insert(name.to_owned(), (bytes, now));
                 Ok(())
             }
         }

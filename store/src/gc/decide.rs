@@ -1,0 +1,286 @@
+//! From facts to a plan. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::{Duration, SystemTime};
+
+use super::inventory::{Bundle, Inventory};
+use super::{AFTERLIFE, Dead, Made, Plan, Repack, Retention};
+use crate::backend::Object;
+use crate::generation::split;
+use crate::id::{BlobId, ReleaseId};
+
+/// A bundle is put together anew when less than half of its bytes are live.
+const LIVE_SHARE: u64 = 2;
+/// A bundle of fewer bytes is very small.
+const SMALL: u64 = 1 << 20;
+/// So many very small bundles are put together.
+const SMALL_COUNT: usize = 32;
+/// Raw bytes that one new bundle may get.
+const REPACK_BYTES: u64 = 1 << 30;
+
+/// What is to become of an object that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    /// Nothing keeps it, or another generation serves as well.
+    Goes,
+}
+
+/// Decides.
+pub(super) fn decide(inventory: &Inventory, retention: &Retention, made: Made) -> Plan {
+    let grace = retention.grace;
+    let old = |time: SystemTime, age: Duration| {
+        inventory.now.duration_since(time).unwrap_or_default() >= age
+    };
+    let (fates, repack) = fates(inventory, retention);
+    let mut plan = Plan {
+        kept: inventory.live.iter().copied().collect(),
+        expired: expired(inventory),
+        bury: Vec::new(),
+        delete: Vec::new(),
+        spare: Vec::new(),
+        forget: Vec::new(),
+        repack,
+        grace,
+        made,
+    };
+    let mut there: HashSet<&str> = HashSet::new();
+    for object in &inventory.objects {
+        there.insert(&object.name);
+        let dead = || Dead {
+            name: object.name.clone(),
+            size: object.size,
+        };
+        let goes = fates.get(object.name.as_str()) == Some(&Fate::Goes);
+        match inventory.tombstones.since(&object.name) {
+            None if goes && old(object.modified, grace) => plan.bury.push(dead()),
+            Some(since) if goes && old(since, grace) => plan.delete.push(dead()),
+            Some(_) if !goes => plan.spare.push(object.name.clone()),
+            _ => {}
+        }
+        // Left by a collector that was ended.
+        if object.name.starts_with("probes/") && old(object.modified, grace) {
+            plan.forget.push(object.name.clone());
+        }
+    }
+    for (name, since) in inventory.tombstones.iter() {
+        if !there.contains(name) && old(since, grace * (AFTERLIFE + 1)) {
+            plan.forget.push(crate::tombstone::name(name));
+        }
+    }
+    // Nobody finds a release of which a part is missing: its marker goes first.
+    plan.delete
+        .sort_by_key(|dead| (order(&dead.name), dead.name.clone()));
+    plan
+}
+
+/// The place of an object among those that are deleted.
+fn order(name: &str) -> u8 {
+    match name.split('/').next() {
+        Some("releases") => 0,
+        Some("refs") => 1,
+        Some("records" | "derivations") => 2,
+        Some("manifests") => 3,
+        // The table last: a bundle without one would be given it again.
+        Some("bundles") => 4,
+        _ => 5,
+    }
+}
+
+/// Releases that are complete and not kept.
+fn expired(inventory: &Inventory) -> Vec<ReleaseId> {
+    let markers = inventory
+        .objects
+        .iter()
+        .filter_map(|object| split(object.name.strip_prefix("releases/")?).0.parse().ok());
+    let complete: BTreeSet<ReleaseId> = markers.collect();
+    complete.difference(&inventory.live).copied().collect()
+}
+
+/// The fate of every object that may go at all, and what is to be put together anew.
+fn fates<'a>(
+    inventory: &'a Inventory,
+    retention: &Retention,
+) -> (HashMap<&'a str, Fate>, Vec<Repack>) {
+    let mut fates = HashMap::new();
+    // Generations of one thing, by what they say.
+    let mut things: BTreeMap<(&str, &str), Vec<&Object>> = BTreeMap::new();
+    for object in &inventory.objects {
+        if let Some((thing, ending)) = thing(&object.name) {
+            things.entry((thing, ending)).or_default().push(object);
+        }
+    }
+    let mut needed_derivations = HashSet::new();
+    let kept_since = inventory
+        .now
+        .checked_sub(retention.keep_derivations)
+        .unwrap_or(SystemTime::UNIX_EPOCH);
+    for ((thing, ending), objects) in &things {
+        if *ending == ".json" && objects.iter().any(|object| object.modified >= kept_since) {
+            needed_derivations.insert(*thing);
+        }
+    }
+    for ((thing, _), objects) in &things {
+        let needed = needed(inventory, thing, &needed_derivations);
+        let without = objects
+            .iter()
+            .any(|object| !inventory.tombstones.has(&object.name));
+        for object in objects {
+            // Of a thing that is needed, generations with a tombstone are not, when there is one without.
+            let spare = !without || !inventory.tombstones.has(&object.name);
+            let fate = if needed && spare {
+                Fate::Stays
+            } else {
+                Fate::Goes
+            };
+            fates.insert(object.name.as_str(), fate);
+        }
+    }
+    let repack = bundles(inventory, retention, &mut fates);
+    (fates, repack)
+}
+
+/// What an object that has generations says: its name without generation and ending, and the ending.
+fn thing(name: &str) -> Option<(&str, &str)> {
+    let (folder, _) = name.split_once('/')?;
+    let ending = match folder {
+        "manifests" | "releases" => "",
+        "refs" if name.starts_with("refs/commits/") => "",
+        "records" | "derivations" if name.ends_with(".json") => ".json",
+        "records" | "derivations" if name.ends_with(".sig") => ".sig",
+        _ => return None,
+    };
+    Some((split(name.strip_suffix(ending)?).0, ending))
+}
+
+fn needed(inventory: &Inventory, thing: &str, derivations: &HashSet<&str>) -> bool {
+    let live = |id: &str| id.parse().is_ok_and(|id| inventory.live.contains(&id));
+    let parts: Vec<&str> = thing.split('/').collect();
+    match parts.as_slice() {
+        ["releases", id] | ["records", id, _] | ["refs", "commits", _, id] => live(id),
+        ["manifests", id] => live(id) || id.parse().is_ok_and(|id| inventory.trees.contains(&id)),
+        // A signature stays with its record.
+        ["derivations", key, record] => {
+            let record = record.split('.').next().unwrap_or_default();
+            derivations.contains(format!("derivations/{key}/{record}").as_str())
+        }
+        _ => true,
+    }
+}
+
+/// Decides about bundles and their tables. Of several copies of a live blob that of the newest
+/// bundle counts, so that what was put together anew takes the place of what it was made of.
+fn bundles<'a>(
+    inventory: &'a Inventory,
+    retention: &Retention,
+    fates: &mut HashMap<&'a str, Fate>,
+) -> Vec<Repack> {
+    let (going, staying): (Vec<&Bundle>, Vec<&Bundle>) = inventory
+        .bundles
+        .iter()
+        .partition(|bundle| inventory.tombstones.has(&bundle.name));
+    let mut newest = staying;
+    newest.sort_by(|a, b| (b.modified, &b.name).cmp(&(a.modified, &a.name)));
+    let mut claimed: HashSet<BlobId> = HashSet::new();
+    let mut used: Vec<(&Bundle, Vec<BlobId>, u64)> = Vec::new();
+    for bundle in newest {
+        let mut blobs = Vec::new();
+        let mut bytes = 0;
+        for (blob, length) in &bundle.blobs {
+            if inventory.blobs.contains(blob) && claimed.insert(*blob) {
+                blobs.push(*blob);
+                bytes += length;
+            }
+        }
+        let fate = if blobs.is_empty() {
+            Fate::Goes
+        } else {
+            Fate::Stays
+        };
+        fates.insert(&bundle.name, fate);
+        if fate == Fate::Stays {
+            used.push((bundle, blobs, bytes));
+        }
+    }
+    for bundle in going {
+        let alone =
+            |(blob, _): &(BlobId, u64)| inventory.blobs.contains(blob) && !claimed.contains(blob);
+        let needed = bundle.blobs.iter().any(alone);
+        fates.insert(&bundle.name, if needed { Fate::Stays } else { Fate::Goes });
+    }
+    // A table goes with its bundle. That of a bundle which is not there is nobody's; one of a
+    // bundle that cannot be read is left alone with it.
+    let present: HashSet<&str> = inventory
+        .objects
+        .iter()
+        .filter_map(|o| stem(&o.name))
+        .collect();
+    for object in &inventory.objects {
+        if let Some(stem) = object.name.strip_prefix("index/") {
+            let bundle = format!("bundles/{stem}.tar.zst");
+            let fate = match fates.get(bundle.as_str()) {
+                Some(fate) => *fate,
+                None if present.contains(stem) => Fate::Stays,
+                None => Fate::Goes,
+            };
+            fates.insert(&object.name, fate);
+        }
+    }
+    match retention.repack {
+        true => repack(inventory, retention, used),
+        false => Vec::new(),
+    }
+}
+
+fn stem(name: &str) -> Option<&str> {
+    name.strip_prefix("bundles/")?.strip_suffix(".tar.zst")
+}
+
+/// Which bundles are put together anew: those that are mostly garbage, and very small ones when
+/// there are many.
+fn repack(
+    inventory: &Inventory,
+    retention: &Retention,
+    used: Vec<(&Bundle, Vec<BlobId>, u64)>,
+) -> Vec<Repack> {
+    let old = |bundle: &Bundle| {
+        let age = inventory.now.duration_since(bundle.modified);
+        age.unwrap_or_default() >= retention.grace
+    };
+    let small = |bundle: &Bundle| bundle.size < SMALL && old(bundle);
+    let many = used.iter().filter(|(bundle, ..)| small(bundle)).count() >= SMALL_COUNT;
+    let mut repacks = Vec::new();
+    let mut open = Repack {
+        bundles: Vec::new(),
+        blobs: Vec::new(),
+    };
+    let mut open_bytes = 0;
+    for (bundle, blobs, live) in used.into_iter().rev() {
+        let total: u64 = bundle.blobs.iter().map(|(_, length)| length).sum();
+        let garbage = old(bundle) && live < total / LIVE_SHARE;
+        let merged = many && small(bundle);
+        if !(garbage || merged) {
+            continue;
+        }
+        open.bundles.push(Dead {
+            name: bundle.name.clone(),
+            size: bundle.size,
+        });
+        open.blobs.extend(blobs);
+        open_bytes += live;
+        if open_bytes >= REPACK_BYTES {
+            repacks.push(std::mem::replace(
+                &mut open,
+                Repack {
+                    bundles: Vec::new(),
+                    blobs: Vec::new(),
+                },
+            ));
+            open_bytes = 0;
+        }
+    }
+    if !open.bundles.is_empty() {
+        repacks.push(open);
+    }
+    repacks
+}
