@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, check, deploy, diff, history, import, init, list, manifest, rollback, show, status,
-    verify,
+    build, check, deploy, diff, gc, history, import, init, list, manifest, pin, pull, push,
+    rollback, show, status, verify,
 };
 
 /// The list of exit codes under `relstore --help`.
@@ -44,9 +44,9 @@ pub(crate) struct Global {
     /// The configuration file [default: relstore.toml here or in a folder above; env: RELSTORE_CONFIG]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) config: Option<PathBuf>,
-    /// The folder of the store [default: `[store] path`; env: RELSTORE_STORE]
-    #[arg(long, global = true, value_name = "PATH")]
-    pub(crate) store: Option<PathBuf>,
+    /// The store, a folder or (to read) a URL [default: `[store] path`; env: RELSTORE_STORE]
+    #[arg(long, global = true, value_name = "PLACE")]
+    pub(crate) store: Option<String>,
     /// Show progress as plain lines, even on a terminal
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
@@ -69,11 +69,15 @@ pub(crate) enum Command {
     Show(show::Args),
     Manifest(manifest::Args),
     Diff(diff::Args),
+    Push(push::Args),
+    Pull(pull::Args),
     Deploy(deploy::Args),
     Rollback(rollback::Args),
     Status(status::Args),
     Verify(verify::Args),
     History(history::Args),
+    Pin(pin::Args),
+    Gc(gc::Args),
 }
 
 /// The environment that a command is for.

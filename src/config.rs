@@ -8,6 +8,7 @@ mod gates;
 pub(crate) mod problem;
 pub(crate) mod raw;
 mod reader;
+pub(crate) mod remote;
 pub(crate) mod resolve;
 mod resolver;
 mod step;
@@ -26,6 +27,7 @@ use relstore_builder::{Preset, SandboxMode, StepSettings};
 use relstore_store::import::Layout;
 
 use problem::{Problem, nearest};
+use remote::StoreSettings;
 use value::HostAddress;
 use variables::Variables;
 
@@ -72,10 +74,7 @@ pub(crate) struct Config {
     pub(crate) checks: Vec<Check>,
     /// `[shared]` and `[writable]`.
     pub(crate) layout: Layout,
-    /// Folder of the store; `None` when neither the file nor a home folder says where.
-    pub(crate) store: Option<PathBuf>,
-    /// How long the store remembers what steps made.
-    pub(crate) keep_derivations: Duration,
+    pub(crate) store: StoreSettings,
     pub(crate) signing: Signing,
     environments: BTreeMap<String, Result<Environment, Vec<Problem>>>,
 }

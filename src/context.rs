@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use relstore_deployer::Secret;
+use relstore_store::place::Place;
 
 use crate::cli::Global;
 use crate::config::{Config, FILE_NAME, SecretRef, variables::Variables};
@@ -24,7 +25,7 @@ pub(crate) struct Context {
     /// Whether progress may be drawn as bars (stderr is a terminal and nobody forbade it).
     pub(crate) bars: bool,
     config_path: Option<PathBuf>,
-    store_path: Option<PathBuf>,
+    store: Option<String>,
 }
 
 impl Context {
@@ -58,10 +59,10 @@ impl Context {
                 .config
                 .clone()
                 .or_else(|| from_variable("RELSTORE_CONFIG")),
-            store_path: global
-                .store
-                .clone()
-                .or_else(|| from_variable("RELSTORE_STORE")),
+            store: global.store.clone().or_else(|| {
+                let from = variables.get("RELSTORE_STORE");
+                from.filter(|text| !text.is_empty()).map(str::to_owned)
+            }),
             variables,
             folder,
         })
@@ -138,13 +139,19 @@ impl Context {
         }
     }
 
-    /// The folder of the store: `--store`, `RELSTORE_STORE`, the file, the default for the app.
-    pub(crate) fn store_folder(&self, config: Option<&Config>) -> Result<PathBuf> {
-        if let Some(path) = &self.store_path {
-            return Ok(self.folder.join(path));
+    /// The store: `--store`, `RELSTORE_STORE`, the file, the default for the app.
+    pub(crate) fn store_place(&self, config: Option<&Config>) -> Result<Place> {
+        if let Some(text) = &self.store {
+            let place = Place::parse(text).map_err(|error| {
+                CommandError::bad_input("the store that is named cannot be used").caused_by(&error)
+            })?;
+            return Ok(match place {
+                Place::Folder(path) => Place::Folder(self.folder.join(path)),
+                place => place,
+            });
         }
         match config {
-            Some(config) => config.store.clone().ok_or_else(|| {
+            Some(config) => config.store.path.clone().map(Place::Folder).ok_or_else(|| {
                 CommandError::bad_input(
                     "no folder for the store is known: neither XDG_DATA_HOME nor HOME is set",
                 )
@@ -154,6 +161,17 @@ impl Context {
                 "no store is known without a {FILE_NAME}"
             ))
             .hint("say --store PATH, or run this inside the project")),
+        }
+    }
+
+    /// The folder of the store, for work that needs one.
+    pub(crate) fn store_folder(&self, config: Option<&Config>) -> Result<PathBuf> {
+        match self.store_place(config)? {
+            Place::Folder(path) => Ok(path),
+            place => Err(CommandError::bad_input(format!(
+                "{place} is a remote store; this needs a folder of this machine"
+            ))
+            .hint("work with a local store and `relstore push` what is to be there")),
         }
     }
 

@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod project_scan;
 mod release_name;
+mod remote;
 mod said;
 mod signing;
 mod stored;
@@ -60,6 +61,10 @@ fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Show(args) => commands::show::run(context, &args),
         Command::Manifest(args) => commands::manifest::run(context, &args),
         Command::Diff(args) => commands::diff::run(context, &args),
+        Command::Push(args) => commands::push::run(context, &args),
+        Command::Pull(args) => commands::pull::run(context, &args),
+        Command::Pin(args) => commands::pin::run(context, &args),
+        Command::Gc(args) => commands::gc::run(context, &args),
         Command::Deploy(args) => commands::deploy::run(context, &args),
         Command::Rollback(args) => commands::rollback::run(context, &args),
         Command::Status(args) => commands::status::run(context, &args),

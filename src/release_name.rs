@@ -132,6 +132,18 @@ pub(crate) fn of_commit(
 }
 
 impl NameError {
+    /// Whether a build could bring what is named into the store.
+    pub(crate) fn may_come(&self) -> bool {
+        match self {
+            Self::NotStored { .. } | Self::NotBuilt { .. } | Self::Empty => true,
+            // A commit that this machine has not fetched, or the beginning of a hash.
+            Self::Unknown { name } => {
+                name.len() >= IdPrefix::MIN && name.bytes().all(|c| c.is_ascii_hexdigit())
+            }
+            Self::Form { .. } | Self::Ambiguous { .. } | Self::Irreproducible { .. } => false,
+        }
+    }
+
     /// A name the store does not know, which git was not able to explain.
     pub(crate) fn unanswered(name: &str, silent: NoAnswer) -> CommandError {
         let unknown = Self::Unknown {
@@ -153,7 +165,7 @@ impl From<NameError> for CommandError {
             NameError::Form { .. } => command_error
                 .hint("a release is a hash, a prefix of 8 digits or more, HEAD, a commit, branch or tag, `latest`, `env:NAME` or `env:NAME@previous`"),
             NameError::NotStored { .. } | NameError::Empty => {
-                command_error.hint("`relstore list` shows what the store holds, `relstore build` adds to it")
+                command_error.hint("`relstore list` shows what the store holds, `relstore build` adds to it, `relstore pull` fetches from a remote")
             }
             NameError::Ambiguous { candidates, .. } => {
                 for candidate in candidates {
@@ -168,7 +180,7 @@ impl From<NameError> for CommandError {
                 let diff: Vec<String> = releases.iter().take(2).map(ReleaseId::short).collect();
                 command_error.hint(format!("`relstore diff {}` shows what differs; name the one you want by its hash", diff.join(" ")))
             }
-            NameError::NotBuilt { name, .. } => command_error.hint(format!("run `relstore build --ref {name}`")),
+            NameError::NotBuilt { name, .. } => command_error.hint(format!("run `relstore build --ref {name}`, or `relstore pull {name}` when another machine built it (`--wait 3m` waits for it)")),
             NameError::Unknown { name } => {
                 let digits = name.bytes().all(|c| c.is_ascii_hexdigit());
                 if digits && name.len() < IdPrefix::MIN {

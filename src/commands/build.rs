@@ -17,6 +17,7 @@ use relstore_store::event::Event as StoreEvent;
 use relstore_store::{Store, StoreError};
 use serde_json::{Value, json};
 
+use super::push::push;
 use super::reproduce;
 use crate::config::Config;
 use crate::context::Context;
@@ -26,6 +27,7 @@ use crate::exit_code::ExitCode;
 use crate::output::{bytes, counted, printable};
 use crate::progress::{Progress, Task};
 use crate::release_name::short_commit;
+use crate::remote;
 use crate::signing;
 use crate::stored::block_on;
 
@@ -44,6 +46,7 @@ const WARNINGS: usize = 5;
   relstore build --dirty             the work tree as it is, recorded as dirty
   relstore build --explain           why each step ran, or that it did not have to
   relstore build --check             is it the same when it is built again elsewhere, later?
+  relstore build --push              and send the release to [store] remote
   relstore build --checks fast       without the slower checks, which are recorded as skipped")]
 pub(crate) struct Args {
     /// The commit, branch or tag to build
@@ -60,6 +63,9 @@ pub(crate) struct Args {
     /// Say of each step whether it ran, and what changed since the last build
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Send the release to another store [default: `[store] remote`]
+    #[arg(long, value_name = "REMOTE", num_args = 0..=1, default_missing_value = "", require_equals = true)]
+    pub(crate) push: Option<String>,
     /// Take a Composer package although its files are not those that were first installed
     #[arg(long = "accept-package", value_name = "NAME")]
     pub(crate) accept_packages: Vec<String>,
@@ -91,6 +97,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let request = request(context, &config, args)?;
     let storing = Cell::new(false);
     let work = async {
+        let remote = match &args.push {
+            Some(said) => {
+                let said = Some(said.as_str()).filter(|said| !said.is_empty());
+                let remote = remote::chosen(context, Some(&config), said)?;
+                // A store that cannot be reached is told before the work, too.
+                remote::open(context, &remote).await?;
+                Some(remote)
+            }
+            None => None,
+        };
         // A store that cannot be used is told before the work, one that is not there is made
         // after it: a build that fails leaves no trace.
         Store::check_place(&folder).await?;
@@ -110,9 +126,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         storing.set(true);
         let store = place.make().await?;
         let built = prepared.store(store, &listener).await?;
-        store.forget_derivations(config.keep_derivations).await?;
+        store
+            .forget_derivations(config.store.retention.keep_derivations)
+            .await?;
         progress.finish();
         progress.ok(&Task::new("store"), &stored(&built), None);
+        if let Some(remote) = remote {
+            push(context, store, &[built.release], &remote).await?;
+        }
         Ok(Outcome::Built(built, checked))
     };
     let outcome = block_on(work).map_err(|error| interrupted(error, storing.get()))?;

@@ -10,9 +10,11 @@ use relstore_deployer::session::Connector;
 use relstore_deployer::{Deployment, deploy};
 use relstore_store::Store;
 use relstore_store::id::ReleaseId;
+use relstore_store::place::Place;
 use serde_json::{Value, json};
 
 use super::preview;
+use super::pull::{SourceArgs, pull};
 use crate::cli::EnvironmentArg;
 use crate::config::{self, Config};
 use crate::context::Context;
@@ -21,10 +23,11 @@ use crate::exit_code::ExitCode;
 use crate::git;
 use crate::hosts;
 use crate::output::{bytes, printable};
-use crate::progress::{Progress, seconds};
+use crate::progress::{Progress, Task, seconds};
 use crate::release_name::short_commit;
+use crate::remote;
 use crate::said::Said;
-use crate::stored::{block_on, resolve};
+use crate::stored::{block_on, find, resolve_waiting};
 use crate::time::{local_minute, milliseconds};
 
 /// Deploy a release to every host of an environment
@@ -44,16 +47,16 @@ pub(crate) struct Args {
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 /// Runs the command.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let config = context.config()?;
     let configured = hosts::chosen(context, &config, &args.environment)?;
-    let folder = context.store_folder(Some(&config))?;
     let work = async {
-        let store = Store::open(&folder).await?;
-        let release = resolve(context, Some(&config), &store, &args.release).await?;
+        let (store, release) = wanted(context, &config, args).await?;
         let bringing = Bringing::new(context, &config, configured, Action::Deploy)?;
         if args.dry_run {
             preview::run(context, &bringing, &store, release).await
@@ -62,6 +65,43 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         }
     };
     block_on(work).map_err(|error| error.interrupted_hint(&configured.name))
+}
+
+/// The release and the store it is in. One that the local store lacks comes from the remote, when there is one.
+async fn wanted(context: &Context, config: &Config, args: &Args) -> Result<(Store, ReleaseId)> {
+    let place = context.store_place(Some(config))?;
+    let Place::Folder(folder) = &place else {
+        let store = remote::open(context, &remote::at(context, Some(config), place)).await?;
+        let wait = args.source.wait;
+        let release = resolve_waiting(context, Some(config), &store, &args.release, wait).await?;
+        return Ok((store, release));
+    };
+    let from = args.source.from.as_deref();
+    if from.is_none() && config.store.remotes.is_empty() {
+        let store = Store::open(folder).await?;
+        let wait = args.source.wait;
+        let release = resolve_waiting(context, Some(config), &store, &args.release, wait).await?;
+        return Ok((store, release));
+    }
+    Store::check_place(folder).await?;
+    if from.is_none()
+        && let Ok(store) = Store::open(folder).await
+        && let Ok(release) = find(context, Some(config), &store, &args.release).await?
+    {
+        return Ok((store, release));
+    }
+    let remote = remote::chosen(context, Some(config), from)?;
+    let names = std::slice::from_ref(&args.release);
+    let pulled = pull(
+        context,
+        Some(config),
+        folder,
+        &remote,
+        names,
+        args.source.wait,
+    )
+    .await?;
+    Ok((Store::open(folder).await?, pulled.releases[0]))
 }
 
 /// A deploy or rollback with all that it needs beside the release.
@@ -135,7 +175,22 @@ impl<'a> Bringing<'a> {
         context.output.note(&self.headline(release, &said));
         let progress = Progress::new(context);
         let listener = |event| hosts::show(&progress, self.several(), event);
-        let outcome = deploy(&deployment, &self.connector, &listener).await?;
+        // Until the ledger says that it is served, nothing else keeps it in the store.
+        let pin = format!("{} {}", self.action.word(), self.environment.name);
+        let pinned = match store.has_release(&release).await? {
+            true => store.pin(&release, &pin).await.map(|()| true),
+            false => Ok(false),
+        };
+        if let Err(error) = &pinned {
+            let task = Task::new("store");
+            progress.warning(&task, &format!("the release is not pinned there: {error}"));
+        }
+        let outcome = deploy(&deployment, &self.connector, &listener).await;
+        if pinned.is_ok_and(|pinned| pinned) {
+            // A pin too many keeps a release a little longer, nothing else.
+            let _ = store.unpin(&release, &pin).await;
+        }
+        let outcome = outcome?;
         progress.finish();
         context
             .output

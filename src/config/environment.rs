@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::{Problem, nearest};
-use super::raw::{RawEnvironment, RawHealth, RawSecret};
+use super::raw::{RawEnvironment, RawHealth};
 use super::resolver::Resolver;
 use super::value::{self, HostAddress};
-use super::variables::is_name;
-use super::{Environment, Health, Migrate, SecretRef, Transport};
+use super::{Environment, Health, Migrate, Transport};
 
 impl Resolver<'_> {
     /// The section with all that it inherits; `None` (noted) for an unknown parent or a circle.
@@ -194,24 +193,8 @@ impl Resolver<'_> {
             raw.path.as_ref(),
             value::url_path,
         );
-        let bearer = match &raw.bearer {
-            None => None,
-            Some(RawSecret::Variable(name)) => {
-                let check = |text: &str| {
-                    if is_name(text) {
-                        Ok(text.to_owned())
-                    } else {
-                        Err("is no name of an environment variable".to_owned())
-                    }
-                };
-                self.checked(&format!("{}.bearer.env", raw.key), Some(name), check)
-                    .map(SecretRef::Variable)
-            }
-            Some(RawSecret::File(file)) => {
-                let text = self.text(&format!("{}.bearer.file", raw.key), Some(file));
-                text.map(|text| SecretRef::File(self.path(&text.value)))
-            }
-        };
+        let key = format!("{}.bearer", raw.key);
+        let bearer = raw.bearer.as_ref().and_then(|raw| self.secret(&key, raw));
         Some(Health {
             path: path?,
             bearer,

@@ -35,7 +35,30 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
     ("gates.allow[]", &["gate", "path", "reason"]),
     ("shared", &["paths"]),
     ("writable", &["paths"]),
-    ("store", &["path", "keep_derivations"]),
+    (
+        "store",
+        &[
+            "path",
+            "remote",
+            "keep_last",
+            "keep_for",
+            "keep_derivations",
+            "grace",
+            "remotes",
+        ],
+    ),
+    (
+        "store.remotes.NAME",
+        &[
+            "url",
+            "endpoint",
+            "region",
+            "path_style",
+            "token",
+            "require_signatures",
+        ],
+    ),
+    ("store.remotes.NAME.token", &["env", "file"]),
     ("signing", &["key", "allowed_signers"]),
     ("checks.NAME", super::check::KEYS),
     (
@@ -90,8 +113,7 @@ pub(crate) struct RawConfig {
     pub(crate) checks: Vec<RawCheck>,
     pub(crate) shared: Texts,
     pub(crate) writable: Texts,
-    pub(crate) store_path: Text,
-    pub(crate) keep_derivations: Text,
+    pub(crate) store: RawStore,
     pub(crate) signing_key: Text,
     pub(crate) allowed_signers: Text,
     pub(crate) environments: BTreeMap<String, RawEnvironment>,
@@ -114,6 +136,31 @@ pub(crate) struct RawAllow {
     pub(crate) gate: Text,
     pub(crate) path: Text,
     pub(crate) reason: Text,
+}
+
+/// The `[store]` section.
+#[derive(Debug, Default)]
+pub(crate) struct RawStore {
+    pub(crate) path: Text,
+    pub(crate) remote: Text,
+    pub(crate) keep_last: Option<Placed<i64>>,
+    pub(crate) keep_for: Text,
+    pub(crate) keep_derivations: Text,
+    pub(crate) grace: Text,
+    pub(crate) remotes: BTreeMap<String, RawRemote>,
+}
+
+/// One `[store.remotes.NAME]` section.
+#[derive(Debug, Default)]
+pub(crate) struct RawRemote {
+    /// Where the section stands.
+    pub(crate) place: Option<Place>,
+    pub(crate) url: Text,
+    pub(crate) endpoint: Text,
+    pub(crate) region: Text,
+    pub(crate) path_style: Option<Placed<bool>>,
+    pub(crate) token: Option<RawSecret>,
+    pub(crate) require_signatures: Option<Placed<bool>>,
 }
 
 /// One `[env.NAME]` section.
@@ -200,9 +247,7 @@ impl RawConfig {
         config.shared = only_list(&mut reader, &root, "shared", "paths");
         config.writable = only_list(&mut reader, &root, "writable", "paths");
         if let Some(store) = reader.section(&root, "store") {
-            reader.reject_unknown(&store, keys("store"));
-            config.store_path = reader.string(&store, "path");
-            config.keep_derivations = reader.string(&store, "keep_derivations");
+            config.store = RawStore::read(&mut reader, &store);
         }
         if let Some(signing) = reader.section(&root, "signing") {
             reader.reject_unknown(&signing, keys("signing"));
@@ -262,6 +307,47 @@ impl RawAllow {
             gate: reader.string(section, "gate"),
             path: reader.string(section, "path"),
             reason: reader.string(section, "reason"),
+        }
+    }
+}
+
+impl RawStore {
+    fn read<'a>(reader: &mut Reader<'a>, section: &Section<'a>) -> Self {
+        reader.reject_unknown(section, keys("store"));
+        let mut remotes = BTreeMap::new();
+        if let Some(named) = reader.section(section, "remotes") {
+            for name in named.names() {
+                if let Some(section) = reader.section(&named, name) {
+                    remotes.insert(name.to_owned(), RawRemote::read(reader, &section));
+                }
+            }
+        }
+        Self {
+            path: reader.string(section, "path"),
+            remote: reader.string(section, "remote"),
+            keep_last: reader.integer(section, "keep_last"),
+            keep_for: reader.string(section, "keep_for"),
+            keep_derivations: reader.string(section, "keep_derivations"),
+            grace: reader.string(section, "grace"),
+            remotes,
+        }
+    }
+}
+
+impl RawRemote {
+    fn read<'a>(reader: &mut Reader<'a>, section: &Section<'a>) -> Self {
+        reader.reject_unknown(section, keys("store.remotes.NAME"));
+        if !reader.has(section, "url") {
+            reader.problem(section.place, section.key("url"), "is missing");
+        }
+        Self {
+            place: section.place,
+            url: reader.string(section, "url"),
+            endpoint: reader.string(section, "endpoint"),
+            region: reader.string(section, "region"),
+            path_style: reader.boolean(section, "path_style"),
+            token: RawSecret::read(reader, section, "token"),
+            require_signatures: reader.boolean(section, "require_signatures"),
         }
     }
 }

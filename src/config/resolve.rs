@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use relstore_builder::exclude::Excludes;
 use relstore_builder::{Preset, StepSettings};
@@ -19,9 +18,6 @@ use super::resolver::Resolver;
 use super::value;
 use super::variables::Variables;
 use super::{Build, Config, Signing};
-
-/// How long the store remembers what steps made when nobody says.
-const KEEP_DERIVATIONS: Duration = Duration::from_secs(7 * 86_400);
 
 /// Turns the file's content into a configuration. `file` is its path, to which relative paths of
 /// this machine refer. All problems come together, in the order of the file.
@@ -86,16 +82,7 @@ pub(crate) fn resolve(
         .list("writable.paths", raw.writable.as_ref(), value::entry_path)
         .unwrap_or_else(default_writable);
     let layout = layout(shared, writable_dirs);
-    let store = general
-        .text("store.path", raw.store_path.as_ref())
-        .map(|path| general.path(&path.value));
-    let keep_derivations = general
-        .checked(
-            "store.keep_derivations",
-            raw.keep_derivations.as_ref(),
-            value::retention,
-        )
-        .unwrap_or(KEEP_DERIVATIONS);
+    let mut store = general.store(&raw.store);
     let signing = Signing {
         key: general
             .text("signing.key", raw.signing_key.as_ref())
@@ -130,7 +117,7 @@ pub(crate) fn resolve(
     problems.sort_by_key(|problem| (problem.place.is_none(), problem.place));
     match app {
         Some(app) if problems.is_empty() => {
-            let store = store.or_else(|| default_store(&app, variables));
+            store.path = store.path.or_else(|| default_store(&app, variables));
             Ok(Config {
                 file: file.to_owned(),
                 app,
@@ -139,7 +126,6 @@ pub(crate) fn resolve(
                 checks,
                 layout,
                 store,
-                keep_derivations,
                 signing,
                 environments,
             })

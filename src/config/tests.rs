@@ -44,7 +44,7 @@ fn everything_but_the_app_has_a_default() {
         "[EntryPath(bootstrap/cache)]"
     );
     assert_eq!(
-        config.store.as_deref(),
+        config.store.path.as_deref(),
         Some(Path::new("/home/ann/.local/share/relstore/shop"))
     );
     assert_eq!(config.project(), Path::new("/project"));

@@ -2,6 +2,7 @@
 //!
 //! Names are relative, `/`-separated and chosen by [`crate::store`]; see `docs/format.md`.
 
+pub mod cached;
 pub mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
