@@ -92,9 +92,9 @@ pub enum StoreError {
         /// Object name; empty for the place as a whole.
         name: String,
         /// URL without credentials.
-        place: String,
+        place: Box<str>,
         /// What to do next, when that is known.
-        hint: Option<String>,
+        hint: Option<Box<str>>,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -198,7 +198,7 @@ impl StoreError {
             }
             Self::PlanTooOld => Some("nothing that is needed was deleted; run it again".into()),
             Self::Restless { .. } => Some("make `store.grace` longer, an hour at least".into()),
-            Self::Remote { hint, .. } => hint.clone(),
+            Self::Remote { hint, .. } => hint.as_deref().map(str::to_owned),
             Self::ReadOnly { .. } => Some("write to the store behind it: a folder, `s3://...` or `ssh://...`".into()),
             _ => None,
         }
