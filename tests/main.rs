@@ -8,6 +8,7 @@ mod cli_help;
 mod cli_import;
 mod cli_init;
 mod cli_records;
+mod cli_remote;
 mod cli_store;
 mod common;
 #[cfg(feature = "e2e")]
