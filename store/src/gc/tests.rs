@@ -88,6 +88,8 @@ async fn what_nothing_keeps_goes_after_its_grace_period_and_leaves_nothing() {
         ([new].as_slice(), [old].as_slice())
     );
     assert!(plan.delete.is_empty(), "nothing goes at once");
+    let plan = collect(&store, &strict()).await;
+    assert!(plan.delete.is_empty(), "nothing goes before its time");
     readable(&store, &old).await.unwrap();
 
     backend.wait(DAY);
