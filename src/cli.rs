@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, check, deploy, diff, history, import, init, list, manifest, rollback, show, status,
-    verify,
+    build, check, deploy, diff, export, history, import, init, list, manifest, rollback, show,
+    status, verify,
 };
 
 /// The list of exit codes under `relstore --help`.
@@ -64,6 +64,7 @@ pub(crate) enum Command {
     Init(init::Args),
     Build(build::Args),
     Import(import::Args),
+    Export(export::Args),
     Check(check::Args),
     List(list::Args),
     Show(show::Args),

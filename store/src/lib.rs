@@ -6,6 +6,7 @@
 //! [`store::Store::read_blobs`].
 
 pub mod allowed_signers;
+pub mod archive;
 pub mod backend;
 pub mod bundle;
 pub mod checkout;
@@ -13,6 +14,7 @@ pub mod derivation;
 pub mod diff;
 pub mod error;
 pub mod event;
+pub mod export;
 mod file;
 pub mod fs;
 pub mod gc;
@@ -33,6 +35,7 @@ mod relied;
 pub mod scan;
 pub mod signature;
 mod spool;
+pub mod stop;
 pub mod store;
 pub mod structure;
 mod tombstone;
