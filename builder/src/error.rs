@@ -220,7 +220,7 @@ pub enum BuildError {
         /// Name of the step.
         step: String,
         /// Why.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// A package is not what it was: its archive was made anew, its tag was moved, or somebody
     /// changed it on the way.

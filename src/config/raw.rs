@@ -36,7 +36,7 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
     ("shared", &["paths"]),
     ("writable", &["paths"]),
     ("store", &["path", "keep_derivations"]),
-    ("signing", &["key", "allowed_signers"]),
+    ("signing", &["key", "allowed_signers", "revoked"]),
     ("checks.NAME", super::check::KEYS),
     (
         "env.NAME",
@@ -94,6 +94,7 @@ pub(crate) struct RawConfig {
     pub(crate) keep_derivations: Text,
     pub(crate) signing_key: Text,
     pub(crate) allowed_signers: Text,
+    pub(crate) revoked: Text,
     pub(crate) environments: BTreeMap<String, RawEnvironment>,
 }
 
@@ -208,6 +209,7 @@ impl RawConfig {
             reader.reject_unknown(&signing, keys("signing"));
             config.signing_key = reader.string(&signing, "key");
             config.allowed_signers = reader.string(&signing, "allowed_signers");
+            config.revoked = reader.string(&signing, "revoked");
         }
         if let Some(environments) = reader.section(&root, "env") {
             for name in environments.names() {

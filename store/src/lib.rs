@@ -32,6 +32,7 @@ pub mod record;
 pub mod refs;
 pub mod release;
 mod relied;
+pub mod revoked;
 pub mod scan;
 pub mod signature;
 mod spool;
@@ -40,6 +41,7 @@ pub mod store;
 pub mod structure;
 mod tombstone;
 pub mod transfer;
+pub mod trust;
 
 pub use error::StoreError;
 pub use store::Store;
