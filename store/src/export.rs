@@ -11,7 +11,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -249,10 +248,15 @@ impl Archive {
         let comment = comment(&Label::of(&self.manifest).to_text());
         // Longer than anybody reads: then an import has to be told the layout.
         if comment.len() as u64 <= MAX_EXTENSION {
-            let mut header = header(EntryType::XGlobalHeader, 0o644, comment.len() as u64);
-            let name = "pax_global_header";
-            tar.append_data(&mut header, name, comment.as_bytes())
-                .at("write", archive())?;
+            let header = header(EntryType::XGlobalHeader, 0o644, comment.len() as u64);
+            append(
+                &mut tar,
+                header,
+                b"pax_global_header",
+                b"",
+                comment.as_bytes(),
+            )
+            .at("write", archive())?;
         }
         for (path, body) in members(&self.manifest) {
             if self.stop.is_over() {
@@ -272,15 +276,14 @@ impl Archive {
         if *body == Body::Folder {
             path.push(b'/');
         }
-        let path = Path::new(std::ffi::OsStr::from_bytes(&path));
         match body {
             Body::Folder => {
-                let mut header = header(EntryType::Directory, 0o755, 0);
-                tar.append_data(&mut header, path, io::empty())
+                let header = header(EntryType::Directory, 0o755, 0);
+                append(tar, header, &path, b"", io::empty())
             }
             Body::Link(target) => {
-                let mut header = header(EntryType::Symlink, 0o777, 0);
-                tar.append_link(&mut header, path, target.as_path())
+                let header = header(EntryType::Symlink, 0o777, 0);
+                append(tar, header, &path, target.as_bytes(), io::empty())
             }
             Body::File {
                 blob,
@@ -288,22 +291,54 @@ impl Archive {
                 executable,
             } => {
                 let mode = if *executable { 0o755 } else { 0o644 };
-                let mut header = header(EntryType::Regular, mode, *size);
+                let header = header(EntryType::Regular, mode, *size);
                 let mut content = Content {
                     raw: &self.raw,
                     at: self.raw.places.get(blob).map_or(0, |(offset, _)| *offset),
                     left: *size,
                     digest: blake3::Hasher::new(),
                 };
-                let written = tar.append_data(&mut header, path, &mut content);
+                let written = append(tar, header, &path, b"", &mut content);
                 if written.is_ok() && BlobId::from(content.digest.finalize()) != *blob {
                     return Err(damaged(blob));
                 }
                 written
             }
         }
-        .at("write into the archive", path)
+        .at("write", archive())
     }
+}
+
+/// Adds a member. What is too long for its field comes in a member of GNU's before it. The crate
+/// would do that for names that are text only.
+fn append(
+    tar: &mut Builder<impl Write>,
+    mut header: Header,
+    path: &[u8],
+    target: &[u8],
+    content: impl Read,
+) -> io::Result<()> {
+    for (kind, text) in [
+        (EntryType::GNULongLink, target),
+        (EntryType::GNULongName, path),
+    ] {
+        let old = header.as_old_mut();
+        let field = match kind {
+            EntryType::GNULongName => &mut old.name,
+            _ => &mut old.linkname,
+        };
+        let fits = text.len().min(field.len());
+        field[..fits].copy_from_slice(&text[..fits]);
+        if fits < text.len() {
+            let mut long = self::header(kind, 0o644, text.len() as u64 + 1);
+            let name = b"././@LongLink";
+            long.as_old_mut().name[..name.len()].copy_from_slice(name);
+            long.set_cksum();
+            tar.append(&long, text.chain(io::repeat(0).take(1)))?;
+        }
+    }
+    header.set_cksum();
+    tar.append(&header, content)
 }
 
 /// A header without owner, group and names of them.
