@@ -42,7 +42,10 @@ bench: ## run the benchmarks, one after another
 
 fuzz: ## run each decoder's fuzz target for FUZZ_TIME seconds (default 60)
 	@scripts/setup.sh fuzz
-	@for target in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_TIME) || exit; done
+	@for target in $$(cargo +nightly fuzz list); do \
+	    mkdir -p "fuzz/corpus/$$target" "fuzz/corpus-seeds/$$target"; \
+	    cargo +nightly fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/corpus-seeds/$$target" -- \
+	        -max_total_time=$(FUZZ_TIME) -rss_limit_mb=2048 -malloc_limit_mb=512 || exit; done
 
 clean: ## remove what was compiled and what the tests and the demo left
 	cargo clean

@@ -67,6 +67,7 @@ if [ "$mode" = test ]; then
     program nix nix-bin
     program wrk wrk
     program zstd zstd
+    program bsdtar libarchive-tools
     program faketime faketime
     program taskset util-linux
     package php8.2-phpdbg                # measures coverage without changing how PHP runs elsewhere

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, check, deploy, diff, gc, history, import, init, list, manifest, pin, pull, push,
+    build, check, deploy, diff, export, gc, history, import, init, list, manifest, pin, pull, push,
     rollback, show, status, verify,
 };
 
@@ -64,6 +64,7 @@ pub(crate) enum Command {
     Init(init::Args),
     Build(build::Args),
     Import(import::Args),
+    Export(export::Args),
     Check(check::Args),
     List(list::Args),
     Show(show::Args),

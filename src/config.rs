@@ -102,6 +102,8 @@ pub(crate) struct Signing {
     /// A private key, or a `.pub` file whose private key an agent has.
     pub(crate) key: Option<PathBuf>,
     pub(crate) allowed_signers: Option<PathBuf>,
+    /// Public keys whose signatures count no more, here and for `build.trusted_builders`.
+    pub(crate) revoked: Option<PathBuf>,
 }
 
 /// `[env.NAME]`: where and how a release is deployed.

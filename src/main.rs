@@ -56,6 +56,7 @@ fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Init(args) => commands::init::run(context, &args),
         Command::Build(args) => commands::build::run(context, &args),
         Command::Import(args) => commands::import::run(context, &args),
+        Command::Export(args) => commands::export::run(context, &args),
         Command::Check(args) => commands::check::run(context, &args),
         Command::List(args) => commands::list::run(context, &args),
         Command::Show(args) => commands::show::run(context, &args),

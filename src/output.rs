@@ -62,6 +62,15 @@ impl Output {
         }
     }
 
+    /// Stdout as a file, for a result that is too long for memory.
+    pub(crate) fn stream(&self) -> Result<std::fs::File> {
+        use std::os::fd::AsFd;
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(|error| {
+            CommandError::new(ExitCode::Failure, "cannot write the result").caused_by(&error)
+        })?;
+        Ok(stdout.into())
+    }
+
     /// Says something beside the result.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {

@@ -225,6 +225,7 @@ fn texts(value: &Value) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use proptest::prelude::*;
 
     fn build(commit: Option<&str>, dirty: bool) -> BuildSaid {
         BuildSaid {
@@ -289,6 +290,76 @@ mod tests {
             assert_eq!(of(&text), kind, "{text}");
             let _ = Said::all(&[record(&text)]);
         }
+    }
+
+    /// JSON in which the names that are looked for lead to anything.
+    fn json() -> impl Strategy<Value = Value> {
+        let word = prop_oneof![
+            Just("https://slsa.dev/provenance/v1".to_owned()),
+            Just("https://in-toto.io/attestation/test-result/v0.1".to_owned()),
+            Just("relstore-checks".to_owned()),
+            Just("CycloneDX".to_owned()),
+            Just(facts::PREDICATE.to_owned()),
+            "\\PC{0,9}",
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            word.prop_map(Value::from),
+        ];
+        let key = proptest::sample::select(vec![
+            "predicateType",
+            "predicate",
+            "configuration",
+            "name",
+            "annotations",
+            "checks",
+            "gates",
+            "passedTests",
+            "warnedTests",
+            "bomFormat",
+            "components",
+            "purl",
+            "scope",
+            "licenses",
+            "runDetails",
+            "builder",
+            "metadata",
+            "buildDefinition",
+            "resolvedDependencies",
+            "digest",
+            "gitCommit",
+            "internalParameters",
+            "steps",
+            "outcome",
+            "cached",
+            "tools",
+            "value",
+        ]);
+        leaf.prop_recursive(6, 64, 5, move |inner| {
+            let pair = (key.clone().prop_map(str::to_owned), inner.clone());
+            prop_oneof![
+                proptest::collection::vec(inner, 0..4).prop_map(Value::from),
+                proptest::collection::vec(pair, 0..6)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn record_of_any_shape_never_panics(document in json(), bytes: Vec<u8>) {
+            let text = document.to_string();
+            let said = Said::all(&[record(&text), record(&String::from_utf8_lossy(&bytes))]);
+            let _ = (said.to_json(), said.origin());
+        }
+    }
+
+    #[test]
+    fn record_that_is_nested_without_end_is_passed_over() {
+        let text = format!("{{\"predicate\":{}", "[".repeat(100_000));
+        assert_eq!(RecordKind::of(&record(&text)), RecordKind::Other);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use relstore_store::allowed_signers::AllowedSigners;
+use relstore_store::revoked::RevokedKeys;
 use relstore_store::signature::{
     Fingerprint, KeySigner, Namespace, SignError, Signature, Signer, checked, fingerprint_of,
 };
@@ -49,8 +50,8 @@ pub(crate) fn signer(context: &Context, config: &Config) -> Result<Option<Arc<dy
 
 /// Whose signatures count; nobody's when the configuration does not say.
 pub(crate) fn allowed_signers(config: Option<&Config>) -> Result<AllowedSigners> {
-    match config.and_then(|config| config.signing.allowed_signers.as_ref()) {
-        Some(path) => allowed(path, "the allowed signers"),
+    match config.and_then(|config| Some((config, config.signing.allowed_signers.as_ref()?))) {
+        Some((config, path)) => allowed(config, path, "the allowed signers"),
         None => Ok(AllowedSigners::default()),
     }
 }
@@ -58,20 +59,32 @@ pub(crate) fn allowed_signers(config: Option<&Config>) -> Result<AllowedSigners>
 /// Whose derivations are used; `None` when the configuration does not say.
 pub(crate) fn trusted_builders(config: &Config) -> Result<Option<AllowedSigners>> {
     let path = config.build.trusted_builders.as_ref();
-    path.map(|path| allowed(path, "the trusted builders"))
+    path.map(|path| allowed(config, path, "the trusted builders"))
         .transpose()
 }
 
-fn allowed(path: &Path, what: &str) -> Result<AllowedSigners> {
-    AllowedSigners::parse(&read(path, what)?).map_err(|error| {
-        CommandError::bad_input(format!("{} has a mistake", path.display())).caused_by(&error)
-    })
+fn allowed(config: &Config, path: &Path, what: &str) -> Result<AllowedSigners> {
+    let parsed = AllowedSigners::parse(&read(path, what)?);
+    let allowed = parsed.map_err(|error| mistake(path, &error))?;
+    let Some(path) = &config.signing.revoked else {
+        return Ok(allowed);
+    };
+    let bytes =
+        std::fs::read(path).map_err(|error| unreadable(path, "the revoked keys", &error))?;
+    let revoked = RevokedKeys::parse(&bytes).map_err(|error| mistake(path, &error))?;
+    Ok(allowed.without(revoked))
+}
+
+fn mistake(path: &Path, error: &dyn std::error::Error) -> CommandError {
+    CommandError::bad_input(format!("{} has a mistake", path.display())).caused_by(error)
+}
+
+fn unreadable(path: &Path, what: &str, error: &std::io::Error) -> CommandError {
+    CommandError::bad_input(format!("cannot read {what} {}", path.display())).caused_by(error)
 }
 
 fn read(path: &Path, what: &str) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| {
-        CommandError::bad_input(format!("cannot read {what} {}", path.display())).caused_by(&error)
-    })
+    std::fs::read_to_string(path).map_err(|error| unreadable(path, what, &error))
 }
 
 /// A key of which only the agent has the private half.

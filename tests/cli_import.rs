@@ -296,8 +296,8 @@ fn folders_that_are_none_or_empty_or_hold_the_store_are_refused() {
     let env = env();
     fs::create_dir(env.project().join("nothing")).unwrap();
     for (arguments, told) in [
-        (&["import", "nowhere"][..], "is no folder"),
-        (&["import", "relstore.toml"], "is no folder"),
+        (&["import", "nowhere"][..], "neither a folder nor a file"),
+        (&["import", "relstore.toml"], "no tar archive"),
         (&["import", "nothing"], "holds no file"),
         (
             &["import", ".", "--store", "dist/store"],

@@ -188,6 +188,16 @@ fn key_file_signs_what_ssh_keygen_accepts() {
         let all = stored(&env).len();
         let line = format!("signed    {all} of {all} records by ci@example.com, SHA256:");
         assert!(text.contains(&line), "{text}");
+        let public = fs::read_to_string(env.root().join("home/key.pub")).unwrap();
+        env.write("revoked", &public);
+        let settings = "[signing]\nallowed_signers = \"allowed_signers\"\nrevoked = \"revoked\"\n";
+        configure(&env, settings);
+        let text = env.run(["show", "latest"]).ok().stdout;
+        assert!(text.contains("was revoked"), "{text}");
+        env.write("revoked", "a key\n");
+        let told = env.run(["show", "latest"]).fails(3).stderr;
+        assert!(told.contains("line 1 of the revoked keys"), "{told}");
+        env.write("revoked", "");
         env.write("allowed_signers", "# nobody\n");
         let text = env.run(["show", "latest"]).ok().stdout;
         assert!(text.contains("records, but the key SHA256:"), "{text}");

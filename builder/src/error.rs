@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relstore_store::StoreError;
+use relstore_store::archive::ArchiveError;
 use relstore_store::id::ReleaseId;
 use relstore_store::name::EntryPath;
 use relstore_store::signature::SignError;
@@ -121,6 +122,40 @@ pub enum BuildError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A file that cannot be unpacked: what is wrong with it may be the work of an attacker.
+    #[error("cannot unpack {}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ArchiveError,
+    },
+    /// A file that is not the one that was announced.
+    #[error("{} is not the file that the list of sums beside it names", path.display())]
+    Sum {
+        /// The file.
+        path: PathBuf,
+        /// Its SHA-256 in the list.
+        announced: String,
+        /// Its SHA-256.
+        found: String,
+    },
+    /// A list of sums that does not say what the file is.
+    #[error("{} has no single SHA-256 of `{name}`", list.display())]
+    NoSum {
+        /// The list.
+        list: PathBuf,
+        /// The file's name.
+        name: String,
+    },
+    /// An archive that says it is another release than its content makes.
+    #[error("the archive says that it is release {announced}, but its content is {found}")]
+    OtherRelease {
+        /// What it says.
+        announced: ReleaseId,
+        /// What it is.
+        found: ReleaseId,
+    },
     /// A command of a step failed.
     #[error("step `{step}` failed: `{command}` ended with {status}")]
     Step {
@@ -185,7 +220,7 @@ pub enum BuildError {
         /// Name of the step.
         step: String,
         /// Why.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// A package is not what it was: its archive was made anew, its tag was moved, or somebody
     /// changed it on the way.
@@ -282,6 +317,9 @@ impl BuildError {
                     .iter()
                     .map(|trespass| format!("{} `{}`", trespass.what, trespass.path)),
             ),
+            Self::Sum {
+                announced, found, ..
+            } => vec![format!("announced {announced}"), format!("found {found}")],
             Self::Undeclared { uses } => uses
                 .iter()
                 .map(|found| format!("{} in {}:{}", found.name, found.path, found.line))
@@ -367,6 +405,11 @@ impl BuildError {
             ),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on this disk; nothing was stored".to_owned())
+            }
+            Self::Archive { source, .. } => source.hint(),
+            Self::Sum { .. } => Some("nothing was stored; copy both files again".to_owned()),
+            Self::OtherRelease { .. } => {
+                Some("nothing was published; export the release again".to_owned())
             }
             Self::Rebuild { source, .. } => source.hint(),
             Self::Lock(error) => error.hint(),

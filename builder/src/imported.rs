@@ -1,5 +1,5 @@
-//! A folder that was not built here becomes a release: what of it is taken, what is refused, and
-//! the record that says where the release comes from. No step runs, no gate is asked, nothing is
+//! A folder that was not built here, or an unpacked archive, becomes a release: what of it is taken,
+//! what is refused, and the record that says where the release comes from. No step runs, no gate is asked, nothing is
 //! copied: files are read where they lie.
 
 use std::fs::FileType;
@@ -18,6 +18,7 @@ use relstore_store::scan::Found;
 use relstore_store::signature::Signer;
 use serde_json::{Value, json};
 
+use crate::archive::UnpackedArchive;
 use crate::assemble::{STORAGE_LINK, plain_target};
 use crate::error::BuildError;
 use crate::event::{Event, Listener};
@@ -40,6 +41,9 @@ pub enum FolderRules {
     },
     /// Anything: all is taken but git's folders and `.env` files.
     Plain,
+    /// The content of a release, with the initial content of shared folders: all of it is taken or
+    /// refused, nothing is left out.
+    Release,
 }
 
 /// A folder to import.
@@ -51,6 +55,8 @@ pub struct FolderRequest {
     pub rules: FolderRules,
     /// What hosts lay out.
     pub layout: Layout,
+    /// The archive that the folder comes from, if it does.
+    pub archive: Option<Arc<UnpackedArchive>>,
     /// Who signs the record, if anybody does.
     pub signer: Option<Arc<dyn Signer>>,
     /// The time now.
@@ -103,7 +109,8 @@ impl Looked {
     /// Imports what was found, adds the record, publishes the release.
     ///
     /// # Errors
-    /// [`BuildError::Store`], [`BuildError::Sign`]; nothing is published then.
+    /// [`BuildError::Store`], [`BuildError::Sign`], [`BuildError::OtherRelease`]; nothing is
+    /// published then.
     pub async fn store(
         self,
         store: &Store,
@@ -114,6 +121,7 @@ impl Looked {
             .import_scan(&tree, self.scan, &|event| events(Event::Import(event)))
             .await?;
         let release = imported.release;
+        self.request.check(release)?;
         let reused = store.has_release(&release).await?;
         let manifest = imported.manifest.to_text();
         let predicate = predicate(&self.request, &self.left_out);
@@ -141,6 +149,17 @@ impl FolderRequest {
         ReleaseTree {
             root: self.folder.clone(),
             layout: self.layout.clone(),
+        }
+    }
+
+    /// Refuses another release than the archive says it is.
+    fn check(&self, found: ReleaseId) -> Result<(), BuildError> {
+        let label = self.archive.as_ref().and_then(|archive| archive.label());
+        match label.map(|label| label.release) {
+            Some(announced) if announced != found => {
+                Err(BuildError::OtherRelease { announced, found })
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -176,7 +195,7 @@ fn look_through(request: FolderRequest) -> Result<Looked, BuildError> {
 fn excludes(rules: &FolderRules) -> Result<Option<Excludes>, PatternError> {
     match rules {
         FolderRules::Laravel { exclude } => Excludes::of_release(exclude).map(Some),
-        FolderRules::Plain => Ok(None),
+        FolderRules::Plain | FolderRules::Release => Ok(None),
     }
 }
 
@@ -211,18 +230,21 @@ impl Look<'_> {
     fn fate(&self, path: &EntryPath, kind: FileType) -> Fate {
         let layout = &self.request.layout;
         let name = path.file_name();
+        let exact = self.request.rules == FolderRules::Release;
         let below = |folders: &[EntryPath]| folders.iter().any(|folder| path.is_below(folder));
         let (shared, writable) = (&layout.shared_dirs, &layout.writable_dirs);
         let is_env = name.starts_with(b".env") && name != b".env.example";
         let is_private = match &self.excludes {
             Some(excludes) => excludes.matches(path.as_bytes()),
-            None => is_env && !kind.is_dir(),
+            None => is_env && !kind.is_dir() && !exact,
         };
         let is_laid_out =
             layout.shared_files.contains(path) || shared.contains(path) || writable.contains(path);
-        if name == b".git" || is_private || below(writable) {
+        if exact && (name == b".git" || below(writable)) {
+            Fate::Refuse("is in no release that relstore makes")
+        } else if name == b".git" || is_private || below(writable) {
             Fate::LeaveOut
-        } else if is_laid_out && kind.is_symlink() {
+        } else if is_laid_out && kind.is_symlink() && !exact {
             // A folder that was deployed before: the link leads to what hosts share.
             Fate::LeaveOut
         } else if name == b".env" {
@@ -235,7 +257,7 @@ impl Look<'_> {
             )
         } else if is_laid_out && !kind.is_dir() {
             Fate::Refuse("is a folder on the hosts, but no folder here")
-        } else if below(shared) && !kind.is_dir() && name != b".gitignore" {
+        } else if below(shared) && !kind.is_dir() && name != b".gitignore" && !exact {
             // Nothing says which of these files are the application's and which are uploads,
             // sessions and logs.
             Fate::LeaveOut
@@ -295,26 +317,40 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What SLSA's provenance (v1) says of an imported release, with a build type of its own. Nothing
-/// is known of what made the folder, so it names no dependency.
+/// is known of what made the folder or archive, so an archive is the only dependency.
 fn predicate(request: &FolderRequest, left_out: &[String]) -> Value {
     let layout = &request.layout;
     let (rules, exclude) = match &request.rules {
         FolderRules::Laravel { exclude } => ("laravel", exclude.as_slice()),
         FolderRules::Plain => ("plain", &[][..]),
+        FolderRules::Release => ("release", &[][..]),
     };
     let now = timestamp(request.now);
+    let mut parameters = json!({
+        "layout": rules,
+        "exclude": exclude,
+        "shared": paths(&[&layout.shared_dirs, &layout.shared_files]),
+        "writable": paths(&[&layout.writable_dirs]),
+    });
+    let (kind, dependencies) = match &request.archive {
+        None => {
+            let folder = escape(request.folder.as_os_str().as_bytes());
+            parameters["folder"] = json!(folder);
+            ("urn:relstore:folder-import:1", json!([]))
+        }
+        Some(archive) => {
+            parameters["archive"] = json!(archive.name());
+            let digest = json!({ "sha256": archive.sha256() });
+            let dependency = json!({ "name": archive.name(), "digest": digest });
+            ("urn:relstore:archive-import:1", json!([dependency]))
+        }
+    };
     json!({
         "buildDefinition": {
-            "buildType": "urn:relstore:folder-import:1",
-            "externalParameters": {
-                "folder": escape(request.folder.as_os_str().as_bytes()),
-                "layout": rules,
-                "exclude": exclude,
-                "shared": paths(&[&layout.shared_dirs, &layout.shared_files]),
-                "writable": paths(&[&layout.writable_dirs]),
-            },
+            "buildType": kind,
+            "externalParameters": parameters,
             "internalParameters": { "leftOut": left_out },
-            "resolvedDependencies": [],
+            "resolvedDependencies": dependencies,
         },
         "runDetails": {
             "builder": {

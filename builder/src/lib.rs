@@ -9,6 +9,7 @@
 //! what it needs of them is in the [`BuildRequest`]. [`imported`] makes a release of a folder that was
 //! not built here.
 
+pub mod archive;
 pub mod assemble;
 pub mod build;
 pub mod check;
@@ -32,6 +33,7 @@ mod package_tree;
 pub mod plan;
 pub mod prepared;
 pub mod preset;
+mod private_folder;
 mod process;
 pub mod provenance;
 pub mod reproduce;

@@ -439,7 +439,7 @@ impl Runner<'_> {
         };
         let refused = |source| BuildError::Output {
             step: step.name.clone(),
-            source,
+            source: Box::new(source),
         };
         let Some(store) = self.store else {
             return manifest_of(&tree, &|_| {}).map_err(refused);

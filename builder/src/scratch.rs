@@ -16,14 +16,14 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use relstore_store::id::DerivationKey;
-use rustix::fs::FlockOperation;
 
 use crate::conditions::Conditions;
 use crate::error::{BuildError, IoContext};
+use crate::private_folder::PrivateFolder;
 use crate::secret::Secrets;
 use crate::step::Step;
 
@@ -54,8 +54,7 @@ pub(crate) struct Scratch {
     known_hosts: Option<PathBuf>,
     logs: PathBuf,
     time: String,
-    /// Locked as long as the build lives; released after the folder is gone.
-    _lock: File,
+    _folder: PrivateFolder,
 }
 
 impl Scratch {
@@ -81,8 +80,8 @@ impl Scratch {
                 .create(folder)
                 .at("create", folder)?;
         }
-        remove_left_over(&builds);
-        let (private, lock) = private_folder(&builds)?;
+        let folder = PrivateFolder::create(&builds)?;
+        let private = folder.path().to_owned();
         let known_hosts = home.map(|home| home.join(".ssh/known_hosts"));
         let scratch = Self {
             accounts: private.join("accounts"),
@@ -92,7 +91,7 @@ impl Scratch {
             known_hosts: known_hosts.filter(|file| file.is_file()),
             logs,
             time,
-            _lock: lock,
+            _folder: folder,
         };
         for folder in [
             scratch.source(),
@@ -270,39 +269,6 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed by the next build, or reported by nobody: the
-        // build's own result counts.
-        let _ = std::fs::remove_dir_all(&self.private);
-    }
-}
-
-/// Makes and locks a folder. Between the two another build may take it for a left over and remove
-/// it; then another one is made.
-fn private_folder(builds: &Path) -> Result<(PathBuf, File), BuildError> {
-    loop {
-        let folder = tempfile::Builder::new()
-            .prefix("")
-            .rand_bytes(10)
-            .tempdir_in(builds)
-            .at("create a folder in", builds)?
-            .keep();
-        let lock = match File::open(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            opened => opened.at("open", &folder)?,
-        };
-        let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
-        let there = lock.metadata().is_ok_and(|locked| {
-            std::fs::metadata(&folder)
-                .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
-        });
-        if locked.is_ok() && there {
-            return Ok((folder, lock));
-        }
-    }
-}
-
 /// A folder in memory, where the order of entries is that of their creation.
 fn memory_folder() -> Result<tempfile::TempDir, BuildError> {
     let shm = Path::new("/dev/shm");
@@ -320,17 +286,6 @@ fn write_private(path: &Path, content: &[u8]) -> Result<(), BuildError> {
         .open(path)
         .at("write", path)?;
     file.write_all(content).at("write", path)
-}
-
-fn remove_left_over(builds: &Path) {
-    for entry in std::fs::read_dir(builds).into_iter().flatten().flatten() {
-        let Ok(folder) = File::open(entry.path()) else {
-            continue;
-        };
-        if rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 #[cfg(test)]

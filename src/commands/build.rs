@@ -415,10 +415,19 @@ pub(crate) fn show_import(progress: &Progress, event: &StoreEvent) {
 impl From<relstore_builder::BuildError> for CommandError {
     fn from(error: relstore_builder::BuildError) -> Self {
         use relstore_builder::BuildError as E;
+        use relstore_store::archive::ArchiveError;
         let code = match &error {
             E::Gates { .. } => ExitCode::GateFailed,
             E::Checks { .. } => ExitCode::CheckFailed,
+            E::Archive {
+                source: ArchiveError::Write { .. } | ArchiveError::Interrupted,
+                ..
+            } => ExitCode::Failure,
             E::Plan(_)
+            | E::Archive { .. }
+            | E::Sum { .. }
+            | E::NoSum { .. }
+            | E::OtherRelease { .. }
             | E::Undeclared { .. }
             | E::WroteElsewhere { .. }
             | E::NoOutput { .. }

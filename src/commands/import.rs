@@ -1,8 +1,10 @@
-//! `relstore import`: a folder that was not built here becomes a release in the store.
+//! `relstore import`: a folder or an archive that was not built here becomes a release in the store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use relstore_builder::Event;
+use relstore_builder::archive::UnpackedArchive;
 use relstore_builder::imported::{FolderImported, FolderRequest, FolderRules, look};
 use relstore_store::Store;
 use relstore_store::import::Layout;
@@ -24,26 +26,29 @@ use crate::stored::block_on;
 /// How many of the paths that were left out are named to people.
 const LEFT_OUT_SHOWN: usize = 5;
 
-/// Make a release of a folder as it is, without building
+/// Make a release of a folder or archive as it is, without building
 ///
-/// Reads the folder where it lies, stores the release and prints its hash as the last thing on
-/// stdout. No step runs and no gate is asked: `relstore check FOLDER` asks the gates, and hosts
+/// Reads the folder where it lies, or unpacks the archive (.tar.zst, .tar.gz, .tar) into a private
+/// one, stores the release and prints its hash as the last thing on stdout. When FILE.sha256 lies
+/// beside an archive, its sum must be right. No step runs and no gate is asked: `relstore check FOLDER` asks the gates, and hosts
 /// ask them before a switch in any case. `.env` and `.git` are never taken; what is left out is
 /// told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   relstore import ./dist                                   a Laravel application built elsewhere
-  relstore import /srv/site --layout plain --shared data   any folder; hosts share data/")]
+  relstore import /srv/site --layout plain --shared data   any folder; hosts share data/
+  relstore import deployment-bundle-abc.tar.gz             a tarball of an existing pipeline")]
 pub(crate) struct Args {
-    /// The folder
-    #[arg(value_name = "FOLDER")]
-    pub(crate) folder: std::path::PathBuf,
-    /// What the folder is taken for
+    /// The folder or archive
+    #[arg(value_name = "FOLDER|FILE")]
+    pub(crate) from: PathBuf,
+    /// What it is taken for [default: laravel]
     ///
     /// `laravel`: leaves out what a build leaves out and takes `[shared]` and `[writable]` of
-    /// relstore.toml, or their defaults. `plain`: everything, and hosts share nothing.
-    #[arg(long, value_enum, default_value = "laravel")]
-    pub(crate) layout: LayoutArg,
+    /// relstore.toml, or their defaults. `plain`: everything, and hosts share nothing. An archive
+    /// that `relstore export` wrote brings its own layout and becomes the same release again.
+    #[arg(long, value_enum)]
+    pub(crate) layout: Option<LayoutArg>,
     /// A path that hosts share, beside those of the layout; a folder when it has no extension or ends in `/`
     #[arg(long, value_name = "PATH", value_parser = value::shared_path)]
     pub(crate) shared: Vec<(EntryPath, bool)>,
@@ -63,27 +68,37 @@ pub(crate) enum LayoutArg {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let config = context.optional_config()?;
     let store_folder = context.store_folder(config.as_ref())?;
-    let folder = context.folder.join(&args.folder);
-    if !folder.is_dir() {
-        let message = format!("{} is no folder", folder.display());
+    let from = context.folder.join(&args.from);
+    if !from.exists() {
+        let message = format!("{} is neither a folder nor a file", from.display());
         return Err(CommandError::bad_input(message));
     }
-    refuse_store_inside(&folder, &store_folder)?;
+    if from.is_dir() {
+        refuse_store_inside(&from, &store_folder)?;
+    }
     let signer = match &config {
         Some(config) => signing::signer(context, config)?,
         None => None,
     };
-    let (rules, layout) = taken(config.as_ref(), args);
-    let request = FolderRequest {
-        folder,
-        rules,
-        layout,
-        signer,
-        now: context.now(),
-    };
     let imported = block_on(async {
         // As in a build: what cannot be used is told first, and nothing is made before it is needed.
         Store::check_place(&store_folder).await?;
+        let archive = match from.is_dir() {
+            true => None,
+            false => Some(UnpackedArchive::of(&from, &context.cache_folder()?).await?),
+        };
+        let archive = archive.map(Arc::new);
+        let (rules, layout) = taken(config.as_ref(), args, archive.as_deref())?;
+        let request = FolderRequest {
+            folder: archive
+                .as_ref()
+                .map_or(from, |archive| archive.folder().to_owned()),
+            rules,
+            layout,
+            archive,
+            signer,
+            now: context.now(),
+        };
         let looked = look(request).await?;
         let store = Store::open_or_create(&store_folder).await?;
         let progress = Progress::new(context);
@@ -105,8 +120,20 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 }
 
 /// What of the folder is taken, and what hosts lay out.
-fn taken(config: Option<&Config>, args: &Args) -> (FolderRules, Layout) {
-    let (rules, mut layout) = match args.layout {
+fn taken(
+    config: Option<&Config>,
+    args: &Args,
+    archive: Option<&UnpackedArchive>,
+) -> Result<(FolderRules, Layout)> {
+    if let Some(label) = archive.and_then(UnpackedArchive::label) {
+        if args.layout.is_some() || !args.shared.is_empty() || !args.writable.is_empty() {
+            let message = format!("the archive is release {}, with its layout", label.release);
+            return Err(CommandError::bad_input(message)
+                .hint("leave out `--layout`, `--shared` and `--writable`"));
+        }
+        return Ok((FolderRules::Release, label.layout.clone()));
+    }
+    let (rules, mut layout) = match args.layout.unwrap_or(LayoutArg::Laravel) {
         LayoutArg::Laravel => (
             FolderRules::Laravel {
                 exclude: config.map_or_else(Vec::new, |config| config.build.exclude.clone()),
@@ -125,7 +152,7 @@ fn taken(config: Option<&Config>, args: &Args) -> (FolderRules, Layout) {
     for path in &args.writable {
         add(&mut layout.writable_dirs, path);
     }
-    (rules, layout)
+    Ok((rules, layout))
 }
 
 fn add(list: &mut Vec<EntryPath>, path: &EntryPath) {

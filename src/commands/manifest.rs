@@ -141,7 +141,7 @@ async fn sums(store: &Store, manifest: &Manifest, format: Format) -> Result<Stri
 }
 
 /// One line as coreutils and b3sum write it: a `\` before the digest says that the name is escaped.
-fn sum_line(digest: &str, path: &[u8]) -> Result<String> {
+pub(crate) fn sum_line(digest: &str, path: &[u8]) -> Result<String> {
     let Ok(path) = std::str::from_utf8(path) else {
         let message = format!(
             "`{}` is not UTF-8, it cannot stand in a list of sums",

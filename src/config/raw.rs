@@ -59,7 +59,7 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("store.remotes.NAME.token", &["env", "file"]),
-    ("signing", &["key", "allowed_signers"]),
+    ("signing", &["key", "allowed_signers", "revoked"]),
     ("checks.NAME", super::check::KEYS),
     (
         "env.NAME",
@@ -116,6 +116,7 @@ pub(crate) struct RawConfig {
     pub(crate) store: RawStore,
     pub(crate) signing_key: Text,
     pub(crate) allowed_signers: Text,
+    pub(crate) revoked: Text,
     pub(crate) environments: BTreeMap<String, RawEnvironment>,
 }
 
@@ -253,6 +254,7 @@ impl RawConfig {
             reader.reject_unknown(&signing, keys("signing"));
             config.signing_key = reader.string(&signing, "key");
             config.allowed_signers = reader.string(&signing, "allowed_signers");
+            config.revoked = reader.string(&signing, "revoked");
         }
         if let Some(environments) = reader.section(&root, "env") {
             for name in environments.names() {

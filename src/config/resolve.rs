@@ -90,6 +90,9 @@ pub(crate) fn resolve(
         allowed_signers: general
             .text("signing.allowed_signers", raw.allowed_signers.as_ref())
             .map(|path| general.path(&path.value)),
+        revoked: general
+            .text("signing.revoked", raw.revoked.as_ref())
+            .map(|path| general.path(&path.value)),
     };
     problems.append(&mut general.problems);
     problems.append(&mut general.undefined);

@@ -14,11 +14,15 @@ use std::time::SystemTime;
 use serde::Serialize;
 use ssh_key::PublicKey;
 
+use crate::revoked::RevokedKeys;
 use crate::signature::{Fingerprint, Namespace, Signature};
 
-/// The content of a file.
+/// The content of a file, less the keys that were revoked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AllowedSigners(Vec<Line>);
+pub struct AllowedSigners {
+    lines: Vec<Line>,
+    revoked: RevokedKeys,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
@@ -56,6 +60,12 @@ pub enum Refusal {
     #[error("the signature by {fingerprint} is not over this content")]
     Wrong {
         /// The key it names.
+        fingerprint: Fingerprint,
+    },
+    /// The key was revoked: whoever has it may be anybody.
+    #[error("the key {fingerprint} was revoked")]
+    Revoked {
+        /// The key.
         fingerprint: Fingerprint,
     },
     /// No line has the key.
@@ -99,13 +109,23 @@ impl AllowedSigners {
                 what,
             })?);
         }
-        Ok(Self(lines))
+        Ok(Self {
+            lines,
+            revoked: RevokedKeys::default(),
+        })
+    }
+
+    /// The same without these keys, whatever a line says of them.
+    #[must_use]
+    pub fn without(mut self, revoked: RevokedKeys) -> Self {
+        self.revoked = revoked;
+        self
     }
 
     /// Whether nobody is allowed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.lines.is_empty()
     }
 
     /// Returns who signed these bytes for this purpose, when that counts at this time.
@@ -123,8 +143,11 @@ impl AllowedSigners {
         if !signature.matches(namespace, bytes) {
             return Err(Refusal::Wrong { fingerprint });
         }
+        if self.revoked.contains(&fingerprint) {
+            return Err(Refusal::Revoked { fingerprint });
+        }
         let mut refusal = Refusal::UnknownKey { fingerprint };
-        for line in &self.0 {
+        for line in &self.lines {
             if line.key.key_data() != key.key_data() {
                 continue;
             }

@@ -68,7 +68,19 @@ pub fn temp_in(folder: &Path) -> Result<tempfile::NamedTempFile, StoreError> {
 /// # Errors
 /// [`StoreError::Io`]; the final name may then exist, with all its bytes.
 pub fn publish(temp: tempfile::NamedTempFile, name: &Path) -> Result<bool, StoreError> {
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+    publish_as(temp, name, 0o444)
+}
+
+/// As [`publish`], with another mode than that of objects.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_as(
+    temp: tempfile::NamedTempFile,
+    name: &Path,
+    mode: u32,
+) -> Result<bool, StoreError> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
     temp.as_file()
         .set_permissions(mode)
         .at("set the mode of", name)?;

@@ -6,6 +6,7 @@
 //! [`store::Store::read_blobs`].
 
 pub mod allowed_signers;
+pub mod archive;
 pub mod backend;
 pub mod bundle;
 pub mod checkout;
@@ -13,6 +14,7 @@ pub mod derivation;
 pub mod diff;
 pub mod error;
 pub mod event;
+pub mod export;
 mod file;
 pub mod fs;
 pub mod gc;
@@ -30,13 +32,16 @@ pub mod record;
 pub mod refs;
 pub mod release;
 mod relied;
+pub mod revoked;
 pub mod scan;
 pub mod signature;
 mod spool;
+pub mod stop;
 pub mod store;
 pub mod structure;
 mod tombstone;
 pub mod transfer;
+pub mod trust;
 
 pub use error::StoreError;
 pub use store::Store;

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use relstore_store::Store;
+use relstore_store::archive::{Format, unpack};
 use relstore_store::id::ReleaseId;
 use relstore_store::import::{Layout, ReleaseTree, manifest_of};
+use relstore_store::stop::Stop;
 
 /// What lies at a path.
 #[derive(Debug, Clone)]
@@ -130,11 +132,11 @@ fn place() -> tempfile::TempDir {
     }
 }
 
-/// Imports the tree, lays the release out, imports that.
-async fn there_and_back(tree: &Tree, seed: u64) -> [ReleaseId; 3] {
+/// Imports the tree, lays the release out, imports that; the same by way of an archive.
+async fn there_and_back(tree: &Tree, seed: u64) -> [ReleaseId; 4] {
     let folder = place();
     let at = |name: &str| folder.path().join(name);
-    for name in ["one", "two", "out"] {
+    for name in ["one", "two", "out", "unpacked"] {
         std::fs::create_dir(at(name)).unwrap();
     }
     make(tree, &at("one"), |at| at as u64);
@@ -156,7 +158,13 @@ async fn there_and_back(tree: &Tree, seed: u64) -> [ReleaseId; 3] {
         .await
         .unwrap();
     assert_eq!(third.new_blobs, 0);
-    [first.release, second.id(), third.release]
+    let archive = std::fs::File::create(at("archive")).unwrap();
+    let exported = store.export(&first.release, Format::TarGz, folder.path(), archive);
+    exported.await.unwrap();
+    let archive = std::fs::File::open(at("archive")).unwrap();
+    let unpacked = unpack(archive, &at("unpacked"), &Stop::default()).unwrap();
+    let fourth = manifest_of(&release_tree(&unpacked.root), &|_| {}).unwrap();
+    [first.release, second.id(), third.release, fourth.id()]
 }
 
 proptest! {
@@ -164,9 +172,10 @@ proptest! {
     #[test]
     fn any_tree_comes_back_with_the_same_id_whatever_the_order_of_its_entries(tree in tree(), seed: u64) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let [first, second, third] = runtime.block_on(there_and_back(&tree, seed));
+        let [first, second, third, fourth] = runtime.block_on(there_and_back(&tree, seed));
         prop_assert_eq!(first, second);
         prop_assert_eq!(first, third);
+        prop_assert_eq!(first, fourth);
     }
 }
 
@@ -176,8 +185,8 @@ async fn the_deepest_path_comes_back_and_a_deeper_one_is_refused() {
     assert_eq!(deepest.len(), 1023);
     let mut tree = Tree::new();
     tree.insert(PathBuf::from(&deepest), Node::File(b"deep".to_vec(), false));
-    let [first, second, third] = there_and_back(&tree, 7).await;
-    assert_eq!((first, second), (second, third));
+    let ids = there_and_back(&tree, 7).await;
+    assert_eq!(ids, [ids[0]; 4]);
 
     let folder = place();
     let one_more = Path::new(&deepest).with_file_name("dd").join("f");
