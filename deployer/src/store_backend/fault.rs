@@ -130,8 +130,8 @@ impl At<'_> {
         StoreError::Remote {
             what: self.what,
             name: self.name.to_owned(),
-            place: self.place.to_owned(),
-            hint: Some(hint),
+            place: self.place.into(),
+            hint: Some(hint.into()),
             source: Box::new(source),
         }
     }

@@ -233,12 +233,15 @@ impl Folder {
         }
     }
 
-    /// Makes the names directly below `folder` durable.
+    /// Makes the names directly below `folder` durable; of a folder that is not there, nothing.
     ///
     /// # Errors
     /// As [`Folder::open`].
     pub fn settle(&self, folder: &str) -> Result<(), StoreError> {
         let path = self.place(folder)?;
+        if !path.exists() {
+            return Ok(());
+        }
         fs::sync_dir(&path)?;
         fs::sync_dir(&self.root)
     }
