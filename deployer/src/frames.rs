@@ -7,6 +7,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::protocol::{self, Message, ProtocolError};
 
+/// Room for one read, in bytes.
+const READ: usize = 64 << 10;
+
 /// Frames out of a stream of bytes. What was read stays in the buffer when a caller stops
 /// waiting, so that nothing is lost and the next call goes on there.
 pub(crate) struct Frames {
@@ -36,6 +39,7 @@ impl Frames {
             if let Some(message) = self.buffered()? {
                 return Ok(message);
             }
+            self.buffer.reserve(READ);
             match self.reader.read_buf(&mut self.buffer).await {
                 Ok(0) if self.buffer.is_empty() => return Err(ProtocolError::Closed),
                 Ok(0) => return Err(ProtocolError::Io(io::ErrorKind::UnexpectedEof.into())),

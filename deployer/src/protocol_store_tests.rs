@@ -132,3 +132,22 @@ fn a_helper_of_a_store_takes_no_longer_frame_than_a_part_needs() {
         Err(ProtocolError::TooLong { .. })
     ));
 }
+
+#[test]
+fn the_documentation_names_each_message_with_its_number() {
+    let documented: Vec<_> = include_str!("../../docs/ssh-store.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| 2")?.split_once("` |"))
+        .map(|(cells, _)| format!("2{cells}`"))
+        .collect();
+    macro_rules! named {
+        ($($name:ident)*) => {
+            vec![$(format!("{} | `{}`", $name::NUMBER, stringify!($name))),*]
+        };
+    }
+    let known = named!(
+        StoreHello StoreRefused StoreFound StoreBytes StoreAbsent StoreObjects StoreDone
+        StoreGet StorePut StorePart StorePutEnd StoreList StoreDelete StoreSettle
+    );
+    assert_eq!(documented, known);
+}

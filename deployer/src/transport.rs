@@ -7,6 +7,8 @@
 //! ```text
 //! <base>/.relstore/helper/<sha256>/relstore-host      0700, run by absolute path
 //! ```
+//! [`open_store`] does the same in the folder of a store.
+//!
 //! Nothing is guessed: an unknown or changed host key, a setting of `~/.ssh/config` that cannot be
 //! honoured, an unusable key are errors that say what to do ([`TransportError::hint`]). What
 //! travels on the channel is [`crate::protocol`]'s business.

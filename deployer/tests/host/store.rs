@@ -403,3 +403,20 @@ fn a_root_is_absolute() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_full_disk_is_told_and_what_had_arrived_makes_room_again() {
+    let place = Place::new();
+    // A file system of its own that vanishes with the helper.
+    let script = "rights=--mount; [ $(id -u) = 0 ] || rights='--mount --map-root-user'
+        exec unshare $rights sh -c 'mount -t tmpfs -o size=3m none \"$1\"; exec \"$0\" store --root \"$1\"' \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", HELPER]).arg(place.root());
+    let mut helper = Helper::start(command);
+    stored(&mut helper, "a/b", b"1");
+    let reply = put(&mut helper, "bundles/x", &vec![7; 6_000_000]);
+    assert_eq!(fault(reply), StoreFault::NoSpace);
+    assert_eq!(read(&mut helper, get("bundles/x", 0, 9)), None);
+    stored(&mut helper, "bundles/x", &vec![7; 2_000_000]);
+    helper.finish();
+}
