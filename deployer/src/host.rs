@@ -15,9 +15,11 @@ mod prune;
 mod receive;
 mod serve;
 mod shared;
+mod store;
 mod switch;
 mod verify;
 mod warm;
 
 pub use command::step;
 pub use serve::serve;
+pub use store::serve_store;

@@ -14,6 +14,8 @@ pub mod execute;
 #[cfg(feature = "client")]
 pub mod failure;
 #[cfg(feature = "client")]
+mod frames;
+#[cfg(feature = "client")]
 pub mod health;
 pub mod host;
 #[cfg(feature = "client")]
@@ -28,6 +30,7 @@ mod pack;
 #[cfg(feature = "client")]
 pub mod plan;
 pub mod protocol;
+mod raw_bytes;
 #[cfg(feature = "client")]
 mod revert;
 #[cfg(feature = "client")]
@@ -36,6 +39,8 @@ pub mod secret;
 pub mod session;
 #[cfg(feature = "client")]
 mod steps;
+#[cfg(feature = "client")]
+pub mod store_backend;
 #[cfg(all(test, feature = "client"))]
 mod testing;
 #[cfg(feature = "client")]
@@ -51,3 +56,5 @@ pub use execute::{Deployment, deploy};
 pub use inspect::{history, preview, rollback_target, status, verify};
 #[cfg(feature = "client")]
 pub use secret::Secret;
+#[cfg(feature = "client")]
+pub use store_backend::SshBackend;

@@ -9,6 +9,11 @@
 //! [`Output`] and then exactly one reply: the one its documentation names, or [`Refused`].
 //! Numbers are never reused and the shape of a numbered message never changes: what has to grow
 //! gets a new number. Golden vectors in the tests hold the bytes.
+//!
+//! The messages from 200 on are another conversation, with a helper that serves a store
+//! (`relstore-host store`): it begins with [`StoreHello`], and replies come in the order of the
+//! requests, so that many are under way at once. Their golden vectors are in
+//! `protocol_store_tests.rs`.
 
 use std::io::{self, Read, Write};
 
@@ -17,14 +22,21 @@ use relstore_store::id::{BlobId, ReleaseId};
 use relstore_store::structure::Requirement;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::raw_bytes;
+
 /// Version of the protocol; the helper serves this one.
 pub const PROTOCOL: u32 = 1;
+/// Version of the conversation with a helper that serves a store.
+pub const STORE_PROTOCOL: u32 = 1;
 /// Printed by the helper before its first frame, so that the chatter of a login shell is skipped.
 pub const MAGIC: &[u8] = b"\0relstore-host\0";
 /// Largest frame body either side accepts, in bytes.
 pub const MAX_BODY: u32 = 32 << 20;
-/// Largest piece of a pack in one [`PackPart`], in bytes.
+/// Largest piece of a pack in one [`PackPart`], of an object in one [`StorePart`] or
+/// [`StoreBytes`], in bytes.
 pub const MAX_PART: usize = 256 << 10;
+/// Largest frame body a helper that serves a store accepts, in bytes: a part, or a long name.
+pub const MAX_STORE_BODY: u32 = (MAX_PART as u32) + (64 << 10);
 
 /// Why a frame could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -257,6 +269,36 @@ pub struct Drift {
     pub detail: String,
 }
 
+/// An object of a store, as listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreObject {
+    /// Full name.
+    pub name: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was put, nanoseconds since 1970 by the clock of the store's machine.
+    pub modified_ns: u64,
+}
+
+/// Why a request to a store was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreFault {
+    /// The name has other bytes.
+    Conflict,
+    /// No object can have the name, or a link leads out of the store.
+    Damaged,
+    /// No room or quota.
+    NoSpace,
+    /// Missing rights, or a file system that is mounted read-only.
+    Permission,
+    /// The helper was started with `--read-only`.
+    ReadOnly,
+    /// Any other system call that failed.
+    Io,
+    /// Messages in an order that makes no sense; the conversation ends.
+    Protocol,
+}
+
 messages! {
     /// First frame of the helper, unasked.
     1 Hello {
@@ -434,6 +476,7 @@ messages! {
         /// Length of the manifest text in bytes.
         length: u64,
         /// One zstd frame.
+        #[serde(with = "raw_bytes")]
         frame: Vec<u8>,
     }
     /// Begins a pack: one zstd frame that decodes to these blobs, one after the other. Not
@@ -447,6 +490,7 @@ messages! {
     /// Bytes of the pack's frame, [`MAX_PART`] at most. Not answered.
     104 PackPart {
         /// The bytes.
+        #[serde(with = "raw_bytes")]
         bytes: Vec<u8>,
     }
     /// Ends the pack. Not answered.
@@ -532,6 +576,94 @@ messages! {
     118 Unlock {}
     /// Asks for the base's state. Answered by [`State`].
     119 Status {}
+
+    /// First frame of a helper that serves a store, unasked.
+    200 StoreHello {
+        /// The helper's [`STORE_PROTOCOL`].
+        protocol: u32,
+        /// The helper's program version.
+        version: String,
+        /// The folder it serves.
+        root: String,
+        /// It only reads.
+        read_only: bool,
+        /// Free bytes for an unprivileged user on the folder's file system.
+        free_bytes: u64,
+        /// Free inodes; `u64::MAX` where the file system does not count them.
+        free_inodes: u64,
+    }
+    /// Reply: the request failed and changed nothing that anybody sees.
+    201 StoreRefused {
+        /// Kind of failure.
+        fault: StoreFault,
+        /// What failed on which path, and why.
+        message: String,
+    }
+    /// Reply to [`StoreGet`]: it is followed by [`StoreBytes`] of this length in all.
+    202 StoreFound {
+        /// Bytes that follow.
+        length: u64,
+    }
+    /// Bytes of an object, [`MAX_PART`] at most.
+    203 StoreBytes {
+        /// The bytes.
+        #[serde(with = "raw_bytes")]
+        bytes: Vec<u8>,
+    }
+    /// Reply to [`StoreGet`]: there is no such object.
+    204 StoreAbsent {}
+    /// A part of the reply to [`StoreList`], before [`StoreDone`].
+    205 StoreObjects {
+        /// Some objects; over all parts their names increase strictly.
+        objects: Vec<StoreObject>,
+    }
+    /// Reply: done, durably where the request changes something.
+    206 StoreDone {}
+
+    /// Asks for bytes of an object. Answered by [`StoreFound`] and [`StoreBytes`], or
+    /// [`StoreAbsent`]. A failure in the middle is a [`StoreRefused`] in place of the next part.
+    220 StoreGet {
+        /// The object.
+        name: String,
+        /// First byte.
+        offset: u64,
+        /// How many; fewer come where the object ends. `u64::MAX` for all.
+        length: u64,
+    }
+    /// Begins an object. Not answered.
+    221 StorePut {
+        /// Its name.
+        name: String,
+        /// It takes the place of whatever has the name.
+        advisory: bool,
+    }
+    /// Bytes of the object that was begun, [`MAX_PART`] at most. Not answered.
+    222 StorePart {
+        /// The bytes.
+        #[serde(with = "raw_bytes")]
+        bytes: Vec<u8>,
+    }
+    /// Ends the object. Answered by [`StoreDone`].
+    223 StorePutEnd {
+        /// Its length in bytes; another one is refused.
+        length: u64,
+    }
+    /// Asks for all objects whose names begin with a prefix. Answered by any number of
+    /// [`StoreObjects`] and then [`StoreDone`].
+    224 StoreList {
+        /// The prefix: empty, or ends in `/`.
+        prefix: String,
+    }
+    /// Removes an object. Answered by [`StoreDone`].
+    225 StoreDelete {
+        /// The object.
+        name: String,
+    }
+    /// Makes the names directly below a folder durable. Answered by [`StoreDone`].
+    226 StoreSettle {
+        /// The folder.
+        folder: String,
+    }
 }
 
 /// Reads one frame, blocking.
@@ -539,6 +671,14 @@ messages! {
 /// # Errors
 /// [`ProtocolError`]; [`ProtocolError::Closed`] only at a frame's border.
 pub fn read(from: &mut impl Read) -> Result<Message, ProtocolError> {
+    read_up_to(from, MAX_BODY)
+}
+
+/// Reads one frame whose body is `limit` bytes at most, blocking.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_up_to(from: &mut impl Read, limit: u32) -> Result<Message, ProtocolError> {
     let mut length = [0; 4];
     let mut filled = 0;
     while filled < length.len() {
@@ -551,6 +691,9 @@ pub fn read(from: &mut impl Read) -> Result<Message, ProtocolError> {
         }
     }
     let length = frame_length(length)?;
+    if length > limit {
+        return Err(ProtocolError::TooLong { length });
+    }
     // `take` and not a buffer of the announced length: a liar has to send what it announces.
     let mut frame = Vec::new();
     from.take(u64::from(length))
@@ -584,6 +727,10 @@ pub fn write(to: &mut impl Write, message: &Message) -> Result<(), ProtocolError
         .and_then(|()| to.flush())
         .map_err(ProtocolError::Io)
 }
+
+#[cfg(test)]
+#[path = "protocol_store_tests.rs"]
+mod store_tests;
 
 #[cfg(test)]
 mod tests {

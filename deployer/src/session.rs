@@ -5,16 +5,15 @@
 //! does.
 
 use std::collections::VecDeque;
-use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::environment::Host;
 use crate::event::{Event, Listener};
 use crate::failure::StepError;
+use crate::frames::Frames;
 use crate::protocol::{self, Hello, Message, PROTOCOL, ProtocolError};
 use crate::transport::{self, Caller, Channel, HelperBinary, Link, Traffic, TransportError};
 
@@ -152,11 +151,7 @@ impl<'a> Session<'a> {
         let wire = connect.connect(host, base).await?;
         let mut session = Self {
             host: host.name.clone(),
-            reader: Frames {
-                reader: wire.reader,
-                buffer: BytesMut::new(),
-                received_bytes: 0,
-            },
+            reader: Frames::new(wire.reader),
             writer: wire.writer,
             link: wire.link,
             listener,
@@ -322,48 +317,11 @@ impl<'a> Session<'a> {
         self.link.as_ref().map_or(
             Traffic {
                 sent_bytes: self.sent_bytes,
-                received_bytes: self.reader.received_bytes,
+                received_bytes: self.reader.received_bytes(),
                 wire_sent_bytes: self.sent_bytes,
-                wire_received_bytes: self.reader.received_bytes,
+                wire_received_bytes: self.reader.received_bytes(),
             },
             Link::traffic,
         )
-    }
-}
-
-/// Frames out of a stream of bytes. What was read stays in the buffer when a caller stops
-/// waiting, so that nothing is lost and the next call goes on there.
-struct Frames {
-    reader: Box<dyn AsyncRead + Send + Sync + Unpin>,
-    buffer: BytesMut,
-    received_bytes: u64,
-}
-
-impl Frames {
-    async fn next(&mut self) -> Result<Message, ProtocolError> {
-        loop {
-            if let Some(message) = self.buffered()? {
-                return Ok(message);
-            }
-            match self.reader.read_buf(&mut self.buffer).await {
-                Ok(0) if self.buffer.is_empty() => return Err(ProtocolError::Closed),
-                Ok(0) => return Err(ProtocolError::Io(io::ErrorKind::UnexpectedEof.into())),
-                Ok(count) => self.received_bytes += count as u64,
-                Err(error) => return Err(ProtocolError::Io(error)),
-            }
-        }
-    }
-
-    fn buffered(&mut self) -> Result<Option<Message>, ProtocolError> {
-        let Some(length) = self.buffer.first_chunk::<4>() else {
-            return Ok(None);
-        };
-        let length = protocol::frame_length(*length)? as usize;
-        let Some(frame) = self.buffer.get(4..4 + length) else {
-            return Ok(None);
-        };
-        let message = Message::decode(frame)?;
-        self.buffer.advance(4 + length);
-        Ok(Some(message))
     }
 }

@@ -7,6 +7,8 @@
 //! ```text
 //! <base>/.relstore/helper/<sha256>/relstore-host      0700, run by absolute path
 //! ```
+//! [`open_store`] does the same in the folder of a store.
+//!
 //! Nothing is guessed: an unknown or changed host key, a setting of `~/.ssh/config` that cannot be
 //! honoured, an unusable key are errors that say what to do ([`TransportError::hint`]). What
 //! travels on the channel is [`crate::protocol`]'s business.
@@ -98,6 +100,25 @@ impl Default for Limits {
     }
 }
 
+/// What a helper does in its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Service {
+    /// Deploys to it.
+    Base,
+    /// Keeps a store in it.
+    Store,
+}
+
+impl Service {
+    /// Returns the words before the folder on the helper's command line.
+    fn words(self) -> [&'static str; 2] {
+        match self {
+            Self::Base => ["serve", "--base"],
+            Self::Store => ["store", "--root"],
+        }
+    }
+}
+
 /// Opens a channel to a host helper that serves the base folder `base` at `endpoint`, after
 /// copying `helper` there when it is missing.
 ///
@@ -109,9 +130,30 @@ pub async fn open(
     helper: &HelperBinary,
     caller: &Caller,
 ) -> Result<Channel, TransportError> {
-    let base = target::checked_base(base)?;
+    open_service(endpoint, Service::Base, base, helper, caller).await
+}
+
+/// Opens a channel to a host helper that keeps a store in the folder `root` at `endpoint`; as
+/// [`open`] otherwise.
+pub async fn open_store(
+    endpoint: &Endpoint,
+    root: &str,
+    helper: &HelperBinary,
+    caller: &Caller,
+) -> Result<Channel, TransportError> {
+    open_service(endpoint, Service::Store, root, helper, caller).await
+}
+
+async fn open_service(
+    endpoint: &Endpoint,
+    service: Service,
+    folder: &str,
+    helper: &HelperBinary,
+    caller: &Caller,
+) -> Result<Channel, TransportError> {
+    let folder = target::checked_base(folder)?;
     match endpoint {
-        Endpoint::Local => local::open(base, helper, caller).await,
-        Endpoint::Ssh(target) => ssh::open(target, base, helper, caller).await,
+        Endpoint::Local => local::open(service, folder, helper, caller).await,
+        Endpoint::Ssh(target) => ssh::open(target, service, folder, helper, caller).await,
     }
 }

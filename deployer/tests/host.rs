@@ -15,5 +15,7 @@ mod edges;
 mod interrupted;
 #[path = "host/refusals.rs"]
 mod refusals;
+#[path = "host/store.rs"]
+mod store;
 #[path = "host/tree.rs"]
 mod tree;

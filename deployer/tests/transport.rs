@@ -2,8 +2,12 @@
 #![cfg(feature = "client")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "transport/line.rs"]
+mod line;
 #[path = "transport/sshd.rs"]
 mod sshd;
+#[path = "transport/store.rs"]
+mod store;
 
 use std::fs;
 use std::path::Path;

@@ -3,6 +3,8 @@
 //! Names are relative, `/`-separated and chosen by [`crate::store`]; see `docs/format.md`.
 
 pub mod cached;
+pub mod folder;
+pub mod incoming;
 pub mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;

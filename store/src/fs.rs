@@ -119,9 +119,17 @@ pub fn replace(name: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     create_dirs(folder)?;
     let mut temp = temp_in(folder)?;
     temp.write_all(bytes).at("write", name)?;
+    replace_with(temp, name)
+}
+
+/// Gives a written temp file of the same file system a name durably, in place of what has it.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn replace_with(temp: tempfile::NamedTempFile, name: &Path) -> Result<(), StoreError> {
     temp.as_file().sync_all().at("sync", name)?;
     temp.persist(name).at("write", name)?;
-    sync_dir(folder)
+    sync_dir(name.parent().unwrap_or(Path::new(".")))
 }
 
 /// Whether two readers give the same bytes.

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, mpsc};
 
-use crate::backend::{Backend, Content, local::LocalBackend};
+use crate::backend::{Backend, Content, folder::PRIVATE, local::LocalBackend};
 use crate::error::{IoContext, StoreError};
 use crate::id::BlobId;
 use crate::index::Index;
@@ -95,7 +95,8 @@ impl Store {
             Ok(_) => {
                 let below = std::fs::read_dir(folder).at("list", folder)?.flatten();
                 let mut folders = vec![folder.to_owned()];
-                folders.extend(below.map(|entry| entry.path()).filter(|path| path.is_dir()));
+                let ours = below.filter(|entry| entry.file_name() != PRIVATE);
+                folders.extend(ours.map(|entry| entry.path()).filter(|path| path.is_dir()));
                 folders
             }
             Err(StoreError::NoStore { place }) if holds_other_files(folder) => {
@@ -258,6 +259,7 @@ fn holds_other_files(folder: &Path) -> bool {
         entries.any(|entry| {
             let name = entry.file_name();
             name != ours
+                && name != PRIVATE
                 && !name
                     .as_encoded_bytes()
                     .starts_with(crate::fs::TEMP_PREFIX.as_bytes())

@@ -2,6 +2,7 @@
 //! connection; people never need to. See `docs/host.md`.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,13 +25,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["serve", "--base", base] if base.starts_with('/') => {
-            match host::serve(Path::new(base), std::io::stdin(), std::io::stdout()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("relstore-host: {error}");
-                    ExitCode::FAILURE
-                }
-            }
+            ended(host::serve(Path::new(base), io::stdin(), io::stdout()))
+        }
+        ["store", "--root", root] if root.starts_with('/') => ended(store(root, false)),
+        ["store", "--root", root, "--read-only"] if root.starts_with('/') => {
+            ended(store(root, true))
         }
         ["step", ..] => {
             eprintln!("relstore-host: {}", host::step(&arguments[1..]));
@@ -38,9 +37,24 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: relstore-host serve --base FOLDER\n\nrelstore starts it; there is nothing to do by hand."
+                "usage: relstore-host serve --base FOLDER\n       relstore-host store --root FOLDER [--read-only]\n\nrelstore starts it; there is nothing to do by hand."
             );
             ExitCode::from(2)
+        }
+    }
+}
+
+fn store(root: &str, read_only: bool) -> io::Result<()> {
+    host::serve_store(Path::new(root), read_only, io::stdin(), io::stdout())
+}
+
+#[allow(clippy::print_stderr, reason = "this is the program")]
+fn ended(conversation: io::Result<()>) -> ExitCode {
+    match conversation {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relstore-host: {error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -72,6 +72,23 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.new"))
 }
 
+/// Free bytes and inodes for an unprivileged user on the file system of a folder, or of the
+/// nearest one above it that exists; `u64::MAX` inodes where they are not counted.
+pub(crate) fn room(folder: &Path) -> (u64, u64) {
+    let existing = folder
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
+    rustix::fs::statvfs(existing).map_or((0, 0), |room| {
+        let inodes = if room.f_files == 0 {
+            u64::MAX
+        } else {
+            room.f_favail
+        };
+        (room.f_bavail.saturating_mul(room.f_frsize), inodes)
+    })
+}
+
 /// Reads a file; `None` when there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {

@@ -131,20 +131,7 @@ impl<W: Write> Server<W> {
         } else {
             None
         };
-        // The base may not exist yet; then the nearest folder above tells how much room there is.
-        let existing = root
-            .ancestors()
-            .find(|path| path.exists())
-            .unwrap_or(Path::new("/"));
-        let room = rustix::fs::statvfs(existing).map_err(io::Error::from);
-        let (free_bytes, free_inodes) = room.map_or((0, 0), |room| {
-            let inodes = if room.f_files == 0 {
-                u64::MAX
-            } else {
-                room.f_favail
-            };
-            (room.f_bavail.saturating_mul(room.f_frsize), inodes)
-        });
+        let (free_bytes, free_inodes) = disk::room(&root);
         Ok(Hello {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").into(),

@@ -4,7 +4,7 @@
 //! a third. The login shell sees two commands, made of fixed text, the base folder and a hash:
 //!
 //! ```text
-//! exec '<base>/.relstore/helper/<sha256>/relstore-host' serve --base '<base>'
+//! exec '<base>/.relstore/helper/<sha256>/relstore-host' serve --base '<base>'   (or store --root)
 //! sh -c '<script>'       says what it finds, reads the helper, checks it, renames it into place
 //! ```
 //! The script is a single line without single quotes, so that csh and fish pass it on unchanged.
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::channel::{Channel, Exit, printable};
 use super::preamble::{self, MAX_CHATTER, Preamble};
-use super::{HelperBinary, TransportError};
+use super::{HelperBinary, Service, TransportError};
 
 /// Precedes each word the script says, so that a shell's chatter is told apart.
 const MARK: &str = "relstore-bootstrap ";
@@ -37,8 +37,9 @@ const SCRIPT: &str = concat!(
 );
 
 /// Returns the command that starts the installed helper.
-pub(super) fn serve_command(base: &str, helper: &HelperBinary) -> String {
-    format!("exec '{}' serve --base '{base}'", helper.installed(base))
+pub(super) fn start_command(service: Service, base: &str, helper: &HelperBinary) -> String {
+    let [verb, option] = service.words();
+    format!("exec '{}' {verb} {option} '{base}'", helper.installed(base))
 }
 
 /// Returns the command that installs the helper from its stdin.

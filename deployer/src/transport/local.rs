@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use super::bootstrap::{self, Start};
 use super::channel::{Channel, Counters, Link, Meter, Metered, Process, Tail};
 use super::helper::sha256;
-use super::{Caller, HelperBinary, TransportError};
+use super::{Caller, HelperBinary, Service, TransportError};
 
 /// What messages call this machine.
 const HOST: &str = "this machine";
@@ -26,6 +26,7 @@ const BUSY_ATTEMPTS: u32 = 5;
 
 /// Installs the helper below `base` as on any other host and starts it.
 pub(super) async fn open(
+    service: Service,
     base: &str,
     helper: &HelperBinary,
     caller: &Caller,
@@ -42,7 +43,7 @@ pub(super) async fn open(
     let mut attempts = if installed { BUSY_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
-        let channel = started(base, helper, caller, installed)?;
+        let channel = started(service, base, helper, caller, installed)?;
         match bootstrap::start(channel).await? {
             Start::Running(channel) => return Ok(*channel),
             Start::Absent { exit, .. } if exit.code == Some(126) && attempts > 0 => {
@@ -61,13 +62,14 @@ pub(super) async fn open(
 
 /// Returns a channel to the installed helper's process, which may not have got anywhere yet.
 fn started(
+    service: Service,
     base: &str,
     helper: &HelperBinary,
     caller: &Caller,
     installed: bool,
 ) -> Result<Channel, TransportError> {
     let path = PathBuf::from(helper.installed(base));
-    let mut child = spawn(&path, base).map_err(|source| TransportError::Io {
+    let mut child = spawn(&path, service, base).map_err(|source| TransportError::Io {
         doing: "run",
         path,
         source,
@@ -111,7 +113,7 @@ fn started(
 
 /// Starts the helper in a session of its own, so that neither the terminal's signals nor its end
 /// reach it: like a remote one, it learns from its input that the program is gone.
-fn spawn(path: &Path, base: &str) -> io::Result<Child> {
+fn spawn(path: &Path, service: Service, base: &str) -> io::Result<Child> {
     let piped = |program: &Path| {
         let mut command = Command::new(program);
         command
@@ -121,15 +123,13 @@ fn spawn(path: &Path, base: &str) -> io::Result<Child> {
         command
     };
     let mut with_session = piped(Path::new("setsid"));
-    with_session.arg(path).args(["serve", "--base", base]);
+    with_session.arg(path).args(service.words()).arg(base);
     match with_session.spawn() {
         // Without setsid, a process group keeps at least the terminal's signals away.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut alone = piped(path);
-            alone
-                .args(["serve", "--base", base])
-                .process_group(0)
-                .spawn()
+            alone.args(service.words()).arg(base);
+            alone.process_group(0).spawn()
         }
         other => other,
     }

@@ -16,7 +16,7 @@ use super::channel::{Channel, Counters, Link, Meter, Metered, Process, Tail, pri
 use super::known_hosts::{KnownHosts, Verdict, fingerprint};
 use super::pump::{self, Farewell};
 use super::ssh_config::{self, Settings};
-use super::{Caller, HelperBinary, Limits, ShownKey, SshTarget, TransportError, auth};
+use super::{Caller, HelperBinary, Limits, Service, ShownKey, SshTarget, TransportError, auth};
 
 /// Receive window of a channel in bytes: enough for 100 ms at 640 Mbit/s.
 const WINDOW: u32 = 8 << 20;
@@ -27,6 +27,7 @@ const KEEPALIVES: usize = 3;
 /// Opens a connection to `target` and a channel to the helper on it.
 pub(super) async fn open(
     target: &SshTarget,
+    service: Service,
     base: &str,
     helper: &HelperBinary,
     caller: &Caller,
@@ -34,7 +35,7 @@ pub(super) async fn open(
     let settings = ssh_config::resolve(target, caller).await?;
     let connection = Connection::open(&settings, &caller.limits).await?;
 
-    let serve = bootstrap::serve_command(base, helper);
+    let serve = bootstrap::start_command(service, base, helper);
     if let Start::Running(channel) = bootstrap::start(connection.exec(&serve).await?).await? {
         return Ok(*channel);
     }
