@@ -66,6 +66,7 @@ if [ "$mode" = test ]; then
     program b3sum b3sum
     program nix nix-bin
     program wrk wrk
+    program openssl openssl
     program zstd zstd
     program faketime faketime
     program taskset util-linux
