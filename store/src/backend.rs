@@ -109,6 +109,7 @@ pub mod contract {
         assert!(backend.list("a/").await.unwrap().is_empty());
         backend.delete("a/none").await.unwrap();
         prepare(backend).await;
+        assert!(backend.get("a").await.unwrap().is_none(), "a folder");
         reads(backend).await;
         writes(backend).await;
     }
