@@ -6,7 +6,7 @@
 #           MariaDB, sshd)
 #   test    also test it: nix, b3sum, a load generator, cargo-nextest, schemas of record formats,
 #           pnpm and Yarn
-#   bench   what demo needs, and what to compare with: rsync, zstd, nix
+#   bench   what demo needs, and what to compare with: rsync, zstd, nix; a load generator
 #   lint    compile relstore; rustfmt, clippy, cargo-deny
 #   fuzz    compile relstore; nightly Rust, cargo-fuzz
 #
@@ -66,6 +66,7 @@ if [ "$mode" = test ]; then
     program b3sum b3sum
     program nix nix-bin
     program wrk wrk
+    program openssl openssl
     program zstd zstd
     program bsdtar libarchive-tools
     program faketime faketime
@@ -76,6 +77,8 @@ fi
 
 if [ "$mode" = bench ]; then
     program rsync rsync
+    program wrk wrk
+    program python3 python3
     program nix-store nix-bin
     program zstd zstd
     [ -x /usr/bin/time ] || missing+=(time)

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     build, check, deploy, diff, export, gc, history, import, init, list, manifest, pin, pull, push,
-    rollback, show, status, verify,
+    rollback, serve, show, status, verify,
 };
 
 /// The list of exit codes under `relstore --help`.
@@ -79,6 +79,7 @@ pub(crate) enum Command {
     History(history::Args),
     Pin(pin::Args),
     Gc(gc::Args),
+    Serve(serve::Args),
 }
 
 /// The environment that a command is for.

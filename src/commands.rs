@@ -17,6 +17,7 @@ pub(crate) mod pull;
 pub(crate) mod push;
 mod reproduce;
 pub(crate) mod rollback;
+pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod verify;

@@ -205,7 +205,7 @@ impl Context {
                 Some(value) => value.to_owned(),
                 None => {
                     return Err(CommandError::bad_input(format!(
-                        "the environment variable {name} is not set, it holds a secret of a health check"
+                        "the environment variable {name} is not set, it is to hold a secret"
                     )));
                 }
             },

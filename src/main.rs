@@ -15,6 +15,7 @@ mod project_scan;
 mod release_name;
 mod remote;
 mod said;
+mod serve;
 mod signing;
 mod stored;
 mod time;
@@ -66,6 +67,7 @@ fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Pull(args) => commands::pull::run(context, &args),
         Command::Pin(args) => commands::pin::run(context, &args),
         Command::Gc(args) => commands::gc::run(context, &args),
+        Command::Serve(args) => commands::serve::run(context, &args),
         Command::Deploy(args) => commands::deploy::run(context, &args),
         Command::Rollback(args) => commands::rollback::run(context, &args),
         Command::Status(args) => commands::status::run(context, &args),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use relstore_store::Store;
 use relstore_store::id::ReleaseId;
 use relstore_store::place::Place;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
@@ -27,14 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Runs the asynchronous part of a command. When a signal asks the program to end, the future is
 /// dropped: running commands are killed, and hosts undo what was not confirmed.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let failed = |error: std::io::Error| {
-        CommandError::new(ExitCode::Failure, "cannot start the threads of the program")
-            .caused_by(&error)
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(failed)?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -48,6 +42,19 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
     });
     runtime.shutdown_timeout(LAST_WORK);
     outcome
+}
+
+/// The threads that asynchronous work runs on.
+pub(crate) fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)
+}
+
+fn failed(error: std::io::Error) -> CommandError {
+    CommandError::new(ExitCode::Failure, "cannot start the threads of the program")
+        .caused_by(&error)
 }
 
 fn interrupted() -> CommandError {

@@ -2,9 +2,9 @@
 
 use crate::common::TestEnv;
 
-const COMMANDS: [&str; 14] = [
-    "init", "build", "import", "export", "check", "list", "show", "manifest", "diff", "deploy",
-    "rollback", "status", "verify", "history",
+const COMMANDS: &[&str] = &[
+    "init", "build", "import", "export", "check", "list", "show", "manifest", "diff", "push", "pull", "deploy",
+    "rollback", "status", "verify", "history", "pin", "gc", "serve",
 ];
 
 #[test]

@@ -10,6 +10,7 @@ mod cli_import;
 mod cli_init;
 mod cli_records;
 mod cli_remote;
+mod cli_serve;
 mod cli_store;
 mod common;
 #[cfg(feature = "e2e")]

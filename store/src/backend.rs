@@ -5,6 +5,8 @@
 pub mod cached;
 pub mod folder;
 pub mod incoming;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
@@ -78,6 +80,18 @@ pub trait Backend: Send + Sync + Debug {
     fn place(&self) -> String;
 }
 
+/// Whether a name is one that relstore gives: parts of printable ASCII without blanks, none of them
+/// empty or beginning with `.`, at most 1024 bytes. Such a name leads nowhere but below the store.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    name.len() <= 1024 && name.split('/').all(plain) && !name.contains('\\')
+}
+
 #[cfg(any(test, feature = "testing"))]
 pub mod contract {
     //! The scenarios every backend has to pass.
@@ -94,30 +108,64 @@ pub mod contract {
     /// # Panics
     /// With the first that fails.
     pub async fn passes(backend: &dyn Backend) {
-        assert!(backend.get("a/none").await.unwrap().is_none());
-        assert!(backend.get_range("a/none", 0, 1).await.unwrap().is_none());
         assert!(backend.list("a/").await.unwrap().is_empty());
         backend.delete("a/none").await.unwrap();
+        prepare(backend).await;
+        assert!(backend.get("a").await.unwrap().is_none(), "a folder");
+        reads(backend).await;
+        writes(backend).await;
+    }
 
+    /// Puts what [`reads`] expects.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn prepare(backend: &dyn Backend) {
         backend.put("a/two", bytes("22")).await.unwrap();
         backend.put("a/one", bytes("0123456789")).await.unwrap();
         backend.put("a/empty", bytes("")).await.unwrap();
-        backend.put("ab/other", bytes("x")).await.unwrap();
-        assert_eq!(backend.get("a/one").await.unwrap().unwrap(), "0123456789");
-        assert_eq!(backend.get("a/empty").await.unwrap().unwrap(), "");
-        assert_eq!(
-            backend.get_range("a/one", 3, 4).await.unwrap().unwrap(),
-            "3456"
-        );
-        assert_eq!(
-            backend.get_range("a/one", 8, 9).await.unwrap().unwrap(),
-            "89"
-        );
-        assert_eq!(
-            backend.get_range("a/one", 99, 1).await.unwrap().unwrap(),
-            ""
-        );
+        backend.put("ab/other%2f%", bytes("x")).await.unwrap();
+    }
 
+    /// The scenarios for a backend that can only be read, over the objects of [`prepare`].
+    ///
+    /// # Panics
+    /// With the first that fails.
+    pub async fn reads(backend: &dyn Backend) {
+        let get = async |name| backend.get(name).await.unwrap();
+        let range = async |name, offset, length| {
+            let read = backend.get_range(name, offset, length).await;
+            read.unwrap()
+        };
+        assert!(get("a/none").await.is_none());
+        assert!(get("none/at/all").await.is_none());
+        assert!(range("a/none", 0, 1).await.is_none());
+        assert!(range("a/none", 0, 0).await.is_none());
+        assert_eq!(get("a/one").await.unwrap(), "0123456789");
+        assert_eq!(get("a/empty").await.unwrap(), "");
+        assert_eq!(get("ab/other%2f%").await.unwrap(), "x");
+        assert_eq!(range("a/one", 0, 10).await.unwrap(), "0123456789");
+        assert_eq!(range("a/one", 3, 4).await.unwrap(), "3456");
+        assert_eq!(range("a/one", 8, 9).await.unwrap(), "89");
+        for (offset, length) in [(10, 1), (99, 1), (99, u64::MAX), (3, 0), (99, 0)] {
+            assert_eq!(range("a/one", offset, length).await.unwrap(), "");
+        }
+        assert_eq!(range("a/one", 9, u64::MAX).await.unwrap(), "9");
+        assert_eq!(range("a/empty", 0, 1).await.unwrap(), "");
+        for name in ["../a/one", "a/../a/one", "/a/one", "a//one", "a/./one"] {
+            let outside = backend.get(name).await;
+            assert!(!matches!(outside, Ok(Some(_))), "{name}: {outside:?}");
+        }
+
+        let listed = backend.list("a/").await.unwrap();
+        let names = listed.iter().map(|found| (found.name.as_str(), found.size));
+        let names: Vec<_> = names.collect();
+        assert_eq!(names, [("a/empty", 0), ("a/one", 10), ("a/two", 2)]);
+        assert_eq!(backend.list("").await.unwrap().len(), 4);
+        assert!(backend.list("none/").await.unwrap().is_empty());
+    }
+
+    async fn writes(backend: &dyn Backend) {
         // The same bytes again are fine, others are refused and change nothing.
         backend.put("a/one", bytes("0123456789")).await.unwrap();
         let other = backend.put("a/one", bytes("9876543210")).await;

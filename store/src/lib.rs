@@ -23,6 +23,7 @@ pub mod id;
 pub mod import;
 pub mod index;
 mod link_loop;
+pub mod listing;
 pub mod manifest;
 pub mod name;
 mod pack;

@@ -170,6 +170,12 @@ impl Store {
         })
     }
 
+    /// The backend alone, for who serves its objects as they are.
+    #[must_use]
+    pub fn into_backend(self) -> Arc<dyn Backend> {
+        self.backend
+    }
+
     /// Path or URL, for people.
     #[must_use]
     pub fn place(&self) -> String {

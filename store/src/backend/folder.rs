@@ -326,7 +326,12 @@ fn open(path: &Path) -> Result<Option<File>, StoreError> {
         {
             Ok(None)
         }
-        opened => opened.at("read", path).map(Some),
+        opened => {
+            let file = opened.at("read", path)?;
+            // A folder can be opened as well, and is no object.
+            let is_file = file.metadata().at("look at", path)?.is_file();
+            Ok(is_file.then_some(file))
+        }
     }
 }
 
