@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 mod file;
 pub mod fs;
+pub mod fsck;
 pub mod gc;
 mod generation;
 pub mod id;

@@ -113,7 +113,13 @@ fn same(present: impl Read, offered: impl Read, path: &Path, name: &str) -> Resu
     }
 }
 
-fn list_below(root: &Path, folder: &Path, found: &mut Vec<Object>) -> Result<(), StoreError> {
+/// Adds the files below a folder: those with a name that are whole, or those left over.
+fn list_below(
+    root: &Path,
+    folder: &Path,
+    left_over: bool,
+    found: &mut Vec<Object>,
+) -> Result<(), StoreError> {
     for entry in walkdir::WalkDir::new(folder) {
         let entry = match entry {
             Ok(entry) => entry,
@@ -132,7 +138,7 @@ fn list_below(root: &Path, folder: &Path, found: &mut Vec<Object>) -> Result<(),
             .file_name()
             .as_encoded_bytes()
             .starts_with(fs::TEMP_PREFIX.as_bytes());
-        if hidden || !entry.file_type().is_file() {
+        if hidden != left_over || !entry.file_type().is_file() {
             continue;
         }
         let meta = entry
@@ -219,7 +225,7 @@ impl Backend for LocalBackend {
         let prefix = prefix.to_owned();
         self.blocking(move |root| {
             let mut found = Vec::new();
-            list_below(root, &root.join(&prefix), &mut found)?;
+            list_below(root, &root.join(&prefix), false, &mut found)?;
             found.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(found)
         })
@@ -244,6 +250,15 @@ impl Backend for LocalBackend {
             let path = place(root, &folder)?;
             fs::sync_dir(&path)?;
             fs::sync_dir(root)
+        })
+        .await
+    }
+
+    async fn left_over(&self) -> Result<Vec<Object>, StoreError> {
+        self.blocking(move |root| {
+            let mut found = Vec::new();
+            list_below(root, root, true, &mut found)?;
+            Ok(found)
         })
         .await
     }
@@ -280,5 +295,6 @@ mod tests {
             .unwrap();
         std::fs::write(root.path().join("a/.tmp-x"), "half").unwrap();
         assert_eq!(backend.list("").await.unwrap().len(), 1);
+        assert_eq!(backend.left_over().await.unwrap()[0].name, "a/.tmp-x");
     }
 }
