@@ -47,12 +47,19 @@ fn tree(seed: &str) -> tempfile::TempDir {
         std::fs::write(name, noise(&format!("{seed} {number}"), 300_000)).unwrap();
     }
     std::fs::write(folder.path().join("long.bin"), noise(seed, 2_500_000)).unwrap();
-    std::fs::write(folder.path().join("small.php"), format!("<?php // {seed}\n")).unwrap();
+    std::fs::write(
+        folder.path().join("small.php"),
+        format!("<?php // {seed}\n"),
+    )
+    .unwrap();
     folder
 }
 
 async fn import(store: &Store, root: &Path) -> Result<ReleaseId, StoreError> {
-    let tree = ReleaseTree { root: root.to_owned(), layout: Layout::default() };
+    let tree = ReleaseTree {
+        root: root.to_owned(),
+        layout: Layout::default(),
+    };
     let release = store.import(&tree, &|_| ()).await?.release;
     store.publish(&release).await?;
     Ok(release)
@@ -72,7 +79,9 @@ fn signer() -> KeySigner {
 
 async fn fixture() -> Fixture {
     let backend = Arc::new(MemoryBackend::default());
-    let store = Store::create_backend(Arc::clone(&backend) as Arc<dyn Backend>).await.unwrap();
+    let store = Store::create_backend(Arc::clone(&backend) as Arc<dyn Backend>)
+        .await
+        .unwrap();
     let signer = signer();
     let (mut releases, mut trees) = (Vec::new(), Vec::new());
     for name in ["damaged", "other", "untouched"] {
@@ -80,10 +89,22 @@ async fn fixture() -> Fixture {
         let release = import(&store, tree.path()).await.unwrap();
         let json = format!("{{\"about\":\"{name}\"}}");
         let record = store.put_record(&release, json.as_bytes()).await.unwrap();
-        let signature = signer.sign(Namespace::Record, json.as_bytes()).await.unwrap();
-        store.put_signature(&release, &record, &signature).await.unwrap();
-        store.put_record(&release, format!("{json} ").as_bytes()).await.unwrap();
-        store.add_commit(&blake3::hash(name.as_bytes()).to_hex()[..40], &release).await.unwrap();
+        let signature = signer
+            .sign(Namespace::Record, json.as_bytes())
+            .await
+            .unwrap();
+        store
+            .put_signature(&release, &record, &signature)
+            .await
+            .unwrap();
+        store
+            .put_record(&release, format!("{json} ").as_bytes())
+            .await
+            .unwrap();
+        store
+            .add_commit(&blake3::hash(name.as_bytes()).to_hex()[..40], &release)
+            .await
+            .unwrap();
         store.pin(&release, "live").await.unwrap();
         let key = DerivationKey::of(name.as_bytes());
         let made = format!("{{\"version\":1,\"tree\":\"{release}\"}}");
@@ -93,16 +114,26 @@ async fn fixture() -> Fixture {
     }
     let mut prev = "0".repeat(64);
     for number in 1..=4 {
-        let line = format!("{{\"n\":{number},\"prev\":\"{prev}\",\"release\":\"{}\",\"previous\":null}}", releases[0]);
+        let line = format!(
+            "{{\"n\":{number},\"prev\":\"{prev}\",\"release\":\"{}\",\"previous\":null}}",
+            releases[0]
+        );
         prev = blake3::hash(line.as_bytes()).to_hex().to_string();
-        store.put_ledger("prod", "web1", number, &prev, &line).await.unwrap();
+        store
+            .put_ledger("prod", "web1", number, &prev, &line)
+            .await
+            .unwrap();
     }
     for name in ["manifests/x", "manifests/y"] {
         let name = format!("tombstones/{}", name.replace('/', "%2f"));
         let content = Content::Bytes(Bytes::from_static(b"relstore-tombstone 1\n"));
         backend.put(&name, content).await.unwrap();
     }
-    Fixture { objects: objects(backend.as_ref()).await, releases: releases.try_into().unwrap(), trees }
+    Fixture {
+        objects: objects(backend.as_ref()).await,
+        releases: releases.try_into().unwrap(),
+        trees,
+    }
 }
 
 async fn objects(backend: &dyn Backend) -> BTreeMap<String, Bytes> {
@@ -137,10 +168,18 @@ async fn readable(backend: &Arc<MemoryBackend>, release: &ReleaseId) -> bool {
 
 fn fast() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
-    if memory.is_dir() { memory } else { std::env::temp_dir() }
+    if memory.is_dir() {
+        memory
+    } else {
+        std::env::temp_dir()
+    }
 }
 
-async fn mend(backend: &Arc<dyn Backend>, depth: Depth, sources: &[Store]) -> Result<Report, StoreError> {
+async fn mend(
+    backend: &Arc<dyn Backend>,
+    depth: Depth,
+    sources: &[Store],
+) -> Result<Report, StoreError> {
     let report = check(backend, depth, &|_| ()).await?;
     let plan = repair::plan(backend, &report, sources, &|_| ()).await?;
     repair::run(backend, &plan, sources, &|_| ()).await?;
@@ -175,7 +214,12 @@ const DAMAGES: [Damage; 7] = [
 ];
 
 /// The damaged objects, or `None` when this damage changes nothing.
-fn damaged(objects: &BTreeMap<String, Bytes>, name: &str, other: &str, damage: Damage) -> Option<BTreeMap<String, Bytes>> {
+fn damaged(
+    objects: &BTreeMap<String, Bytes>,
+    name: &str,
+    other: &str,
+    damage: Damage,
+) -> Option<BTreeMap<String, Bytes>> {
     let mut after = objects.clone();
     let mut bytes = objects[name].to_vec();
     match damage {
@@ -210,15 +254,27 @@ fn kinds(fixture: &Fixture) -> Vec<(&'static str, String, String)> {
     let commit = |name: &str| blake3::hash(name.as_bytes()).to_hex()[..40].to_owned();
     let names: Vec<&String> = fixture.objects.keys().collect();
     let one = |prefix: &str, ending: &str| {
-        let found = names.iter().find(|name| name.starts_with(prefix) && name.ends_with(ending));
+        let found = names
+            .iter()
+            .find(|name| name.starts_with(prefix) && name.ends_with(ending));
         (*found.unwrap()).clone()
     };
     let two = |kind, a: String, b: String, ending| (kind, one(&a, ending), one(&b, ending));
-    let ledgers: Vec<String> = names.iter().filter(|name| name.starts_with(BASE)).map(|n| (*n).clone()).collect();
+    let ledgers: Vec<String> = names
+        .iter()
+        .filter(|name| name.starts_with(BASE))
+        .map(|n| (*n).clone())
+        .collect();
     let record = |release: ReleaseId, signed: bool| {
         let folder = format!("records/{release}/");
-        let has = |name: &str| names.iter().any(|sig| sig.ends_with(".sig") && sig.starts_with(name.trim_end_matches("json")));
-        let mut records = names.iter().filter(|name| name.starts_with(&folder) && name.ends_with(".json"));
+        let has = |name: &str| {
+            names
+                .iter()
+                .any(|sig| sig.ends_with(".sig") && sig.starts_with(name.trim_end_matches("json")))
+        };
+        let mut records = names
+            .iter()
+            .filter(|name| name.starts_with(&folder) && name.ends_with(".json"));
         (*records.find(|name| has(name) == signed).unwrap()).clone()
     };
     // Bundles of the first and second release, by what lies in them.
@@ -229,31 +285,75 @@ fn kinds(fixture: &Fixture) -> Vec<(&'static str, String, String)> {
         ("format", "format.json".into(), "format.json".into()),
         ("bundle", a.clone(), b.clone()),
         ("index", index(&a), index(&b)),
-        two("manifest", format!("manifests/{first}"), format!("manifests/{second}"), ""),
-        two("marker", format!("releases/{first}"), format!("releases/{second}"), ""),
+        two(
+            "manifest",
+            format!("manifests/{first}"),
+            format!("manifests/{second}"),
+            "",
+        ),
+        two(
+            "marker",
+            format!("releases/{first}"),
+            format!("releases/{second}"),
+            "",
+        ),
         ("signed record", record(first, true), record(second, true)),
         ("record", record(first, false), record(second, false)),
-        two("signature", format!("records/{first}"), format!("records/{second}"), ".sig"),
-        two("derivation", format!("derivations/{}", DerivationKey::of(b"damaged")), format!("derivations/{}", DerivationKey::of(b"other")), ".json"),
-        two("commit", format!("refs/commits/{}", commit("damaged")), format!("refs/commits/{}", commit("other")), ""),
+        two(
+            "signature",
+            format!("records/{first}"),
+            format!("records/{second}"),
+            ".sig",
+        ),
+        two(
+            "derivation",
+            format!("derivations/{}", DerivationKey::of(b"damaged")),
+            format!("derivations/{}", DerivationKey::of(b"other")),
+            ".json",
+        ),
+        two(
+            "commit",
+            format!("refs/commits/{}", commit("damaged")),
+            format!("refs/commits/{}", commit("other")),
+            "",
+        ),
         ("ledger", ledgers[1].clone(), ledgers[2].clone()),
-        two("tombstone", "tombstones/manifests%2fx".into(), "tombstones/manifests%2fy".into(), ""),
+        two(
+            "tombstone",
+            "tombstones/manifests%2fx".into(),
+            "tombstones/manifests%2fy".into(),
+            "",
+        ),
         two("pin", format!("pins/{first}"), format!("pins/{second}"), ""),
     ]
 }
 
 fn bundle_of(fixture: &Fixture, release: ReleaseId) -> String {
-    let at = fixture.releases.iter().position(|other| *other == release).unwrap();
+    let at = fixture
+        .releases
+        .iter()
+        .position(|other| *other == release)
+        .unwrap();
     let blob = std::fs::read(fixture.trees[at].path().join("small.php")).unwrap();
     let blob = blake3::hash(&blob);
     let holds = |bytes: &Bytes| bytes.windows(32).any(|window| window == blob.as_bytes());
-    let found = fixture.objects.iter().find(|(name, bytes)| name.starts_with("bundles/") && holds(bytes));
+    let found = fixture
+        .objects
+        .iter()
+        .find(|(name, bytes)| name.starts_with("bundles/") && holds(bytes));
     found.unwrap().0.clone()
 }
 
 /// Nothing tells that it was there.
 fn leaves_no_trace(kind: &str, damage: Damage) -> bool {
-    let kinds = ["record", "signature", "derivation", "commit", "tombstone", "pin"];
+    let kinds = [
+        "record",
+        "signature",
+        "derivation",
+        "commit",
+        "tombstone",
+        "pin",
+    ];
     damage == Damage::Delete && kinds.contains(&kind)
 }
 
@@ -272,7 +372,13 @@ fn found(report: &Result<Report, StoreError>, before: &Report) -> bool {
 async fn every_damage_is_found_spreads_nowhere_and_is_mended() {
     let fixture = fixture().await;
     let [first, second, untouched] = fixture.releases;
-    let clean = check(&dynamic(&backend_of(&fixture.objects)), Depth::Full, &|_| ()).await.unwrap();
+    let clean = check(
+        &dynamic(&backend_of(&fixture.objects)),
+        Depth::Full,
+        &|_| (),
+    )
+    .await
+    .unwrap();
     assert!(clean.is_clean(), "{:?}", clean.problems);
     for (kind, name, other) in kinds(&fixture) {
         for damage in DAMAGES {
@@ -284,13 +390,24 @@ async fn every_damage_is_found_spreads_nowhere_and_is_mended() {
             let over = dynamic(&backend);
             let quick = check(&over, Depth::Quick, &|_| ()).await;
             let full = check(&over, Depth::Full, &|_| ()).await;
-            assert_eq!(objects(backend.as_ref()).await, broken, "{case}: a check wrote");
-            assert_ne!(found(&full, &clean), leaves_no_trace(kind, damage), "{case}: {full:?}");
+            assert_eq!(
+                objects(backend.as_ref()).await,
+                broken,
+                "{case}: a check wrote"
+            );
+            assert_ne!(
+                found(&full, &clean),
+                leaves_no_trace(kind, damage),
+                "{case}: {full:?}"
+            );
             let quickly = is_quick(kind, damage) && !leaves_no_trace(kind, damage);
             assert_eq!(found(&quick, &clean), quickly, "{case}: {quick:?}");
 
             // The next operation: what is whole stays whole, and says what is not.
-            let before = [readable(&backend, &first).await, readable(&backend, &second).await];
+            let before = [
+                readable(&backend, &first).await,
+                readable(&backend, &second).await,
+            ];
             if kind != "format" {
                 assert!(readable(&backend, &untouched).await, "{case}");
                 let store = Store::open_backend(dynamic(&backend)).await.unwrap();
@@ -299,30 +416,60 @@ async fn every_damage_is_found_spreads_nowhere_and_is_mended() {
                     Ok(again) => assert_eq!(again, first),
                     Err(error) => {
                         let told = format!("{error} {}", error.hint().unwrap_or_default());
-                        assert!(told.contains("fsck --repair") || told.contains(&name), "{case}: {told}");
+                        assert!(
+                            told.contains("fsck --repair") || told.contains(&name),
+                            "{case}: {told}"
+                        );
                     }
                 }
-                assert!(readable(&backend, &untouched).await, "{case}: after an import");
+                assert!(
+                    readable(&backend, &untouched).await,
+                    "{case}: after an import"
+                );
                 let after = check(&over, Depth::Full, &|_| ()).await.unwrap();
-                let known = |object: &str| full.as_ref().unwrap().problems.iter().any(|p| p.object == object);
-                let spread: Vec<_> = after.problems.iter().filter(|p| !known(&p.object)).collect();
+                let known = |object: &str| {
+                    full.as_ref()
+                        .unwrap()
+                        .problems
+                        .iter()
+                        .any(|p| p.object == object)
+                };
+                let spread: Vec<_> = after
+                    .problems
+                    .iter()
+                    .filter(|p| !known(&p.object))
+                    .collect();
                 assert!(spread.is_empty(), "{case}: {spread:?}");
             }
 
             // Without another copy nothing more is lost.
             let backend = backend_of(&broken);
             let left = mend(&dynamic(&backend), Depth::Full, &[]).await.unwrap();
-            assert!(readable(&backend, &untouched).await, "{case}: after a repair alone");
+            assert!(
+                readable(&backend, &untouched).await,
+                "{case}: after a repair alone"
+            );
             for (release, was) in [(first, before[0]), (second, before[1])] {
-                assert!(!was || readable(&backend, &release).await, "{case}: lost by a repair alone");
+                assert!(
+                    !was || readable(&backend, &release).await,
+                    "{case}: lost by a repair alone"
+                );
             }
             let told = full.as_ref().unwrap();
-            assert!(left.problems.len() <= told.problems.len(), "{case}: {:?}", left.problems);
+            assert!(
+                left.problems.len() <= told.problems.len(),
+                "{case}: {:?}",
+                left.problems
+            );
 
             // With one all is well.
-            let replica = Store::open_backend(dynamic(&backend_of(&fixture.objects))).await.unwrap();
+            let replica = Store::open_backend(dynamic(&backend_of(&fixture.objects)))
+                .await
+                .unwrap();
             let backend = backend_of(&broken);
-            let left = mend(&dynamic(&backend), Depth::Full, &[replica]).await.unwrap();
+            let left = mend(&dynamic(&backend), Depth::Full, &[replica])
+                .await
+                .unwrap();
             assert!(left.is_clean(), "{case}: {:?}", left.problems);
             assert_eq!(left.notes, clean.notes, "{case}");
             for release in fixture.releases {

@@ -23,7 +23,7 @@ use crate::store::Store;
 struct Bad {
     /// In the order in which they are deleted.
     objects: Vec<String>,
-    /// The bundle.
+    /// The bundle, or the index that is left.
     name: String,
     /// What it should hold, when that is known.
     toc: Option<Toc>,
@@ -259,43 +259,64 @@ impl Rescue {
         events: Listener<'_>,
     ) -> Result<(), StoreError> {
         let store = Store::over(Arc::clone(backend));
+        let mut written: HashSet<String> = HashSet::new();
         if !self.salvage.is_empty() {
-            let mut index = Index::default();
-            for bad in &self.bad {
-                if let Some(toc) = bad.toc.as_ref().filter(|_| !bad.intact.is_empty()) {
-                    index.add(bad.name.clone(), toc.clone(), false);
-                }
-            }
-            let blobs = self.salvage.clone();
-            mended.blobs += move_blobs(&store, &store, &Arc::new(index), &blobs, events).await?;
+            let index = Arc::new(self.salvage_index());
+            let bundle = move_blobs(&store, &store, &index, &self.salvage, events).await?;
+            mended.blobs += self.salvage.len();
+            written.insert(bundle);
         }
         for (number, blobs) in std::mem::take(&mut self.fetch) {
             let source = &sources[number];
             let index = source.index().await?;
-            let readable = match move_blobs(source, &store, &index, &blobs, events).await {
-                Err(StoreError::Damaged { .. }) => {
-                    readable(source, &index, &blobs, backend).await?
-                }
-                moved => {
-                    mended.blobs += moved?;
+            let mut found = blobs.clone();
+            let mut moved = move_blobs(source, &store, &index, &found, events).await;
+            if matches!(moved, Err(StoreError::Damaged { .. })) {
+                // The other store is damaged, too: what is left of it.
+                found = readable(source, &index, &blobs, backend).await?;
+                let some: HashSet<&BlobId> = found.iter().collect();
+                let not = blobs.iter().filter(|blob| !some.contains(blob));
+                self.remaining.extend(not.copied());
+                if found.is_empty() {
                     continue;
                 }
-            };
-            // The other store is damaged, too: what is left of it.
-            let some: HashSet<&BlobId> = readable.iter().collect();
-            self.remaining
-                .extend(blobs.iter().filter(|blob| !some.contains(blob)));
-            if !readable.is_empty() {
-                mended.blobs += move_blobs(source, &store, &index, &readable, events).await?;
+                moved = move_blobs(source, &store, &index, &found, events).await;
             }
+            written.insert(moved?);
+            mended.blobs += found.len();
         }
         for bad in self.bad.iter().filter(|bad| self.may_go(bad)) {
+            // A lost bundle that was just written again has taken its index back.
+            if written.contains(&bad.bundle()) {
+                continue;
+            }
             for object in &bad.objects {
                 backend.delete(object).await?;
                 mended.removed += 1;
             }
         }
         Ok(())
+    }
+
+    /// What can be read from the damaged bundles.
+    fn salvage_index(&self) -> Index {
+        let mut index = Index::default();
+        for bad in self.bad.iter().filter(|bad| !bad.intact.is_empty()) {
+            if let Some(toc) = &bad.toc {
+                index.add(bad.name.clone(), toc.clone(), false);
+            }
+        }
+        index
+    }
+}
+
+impl Bad {
+    /// The bundle's name, also of a lost one.
+    fn bundle(&self) -> String {
+        match Shape::of(&self.name) {
+            Shape::Index(stem) => format!("bundles/{stem}.tar.zst"),
+            _ => self.name.clone(),
+        }
     }
 }
 
@@ -326,14 +347,14 @@ impl<'a> Good<'a> {
     }
 }
 
-/// Packs blobs into a new bundle and reads it back; returns how many they are.
+/// Packs blobs into a new bundle and reads it back; returns its name.
 async fn move_blobs(
     from: &Store,
     to: &Store,
     index: &Arc<Index>,
     blobs: &[BlobId],
     events: Listener<'_>,
-) -> Result<usize, StoreError> {
+) -> Result<String, StoreError> {
     let moved = |bytes| events(Event::Moved(bytes));
     let packed = from.pack(index, blobs, &to.backend.spool(), &moved).await?;
     let size = packed.stored_bytes;
@@ -346,7 +367,7 @@ async fn move_blobs(
             name,
             what: fault.to_string(),
         }),
-        None => Ok(blobs.len()),
+        None => Ok(name),
     }
 }
 
