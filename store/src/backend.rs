@@ -74,6 +74,10 @@ pub trait Backend: Send + Sync + Debug {
         let _ = folder;
         Ok(())
     }
+    /// Objects that were never finished and that `list` does not show: what ended writers left.
+    async fn left_over(&self) -> Result<Vec<Object>, StoreError> {
+        Ok(Vec::new())
+    }
     /// A folder for a large file that is to be [`Content::File`]: where `put` is cheapest.
     fn spool(&self) -> PathBuf;
     /// Path or URL, for people.

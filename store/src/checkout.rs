@@ -69,20 +69,49 @@ impl Store {
         plan: &Arc<Plan>,
         read: &Read,
     ) -> Result<(), StoreError> {
-        let (blob, parts) = index.read_parts(self.backend.as_ref(), read);
-        let places = plan
-            .files
-            .get(&blob)
-            .and_then(|places| places.split_first());
-        let Some((first, others)) = places else {
+        let places = read
+            .slots
+            .first()
+            .and_then(|slot| plan.files.get(&slot.blob));
+        let Some((place, others)) = places.and_then(|places| places.split_first()) else {
             return Ok(());
         };
-        let mut file = first.create()?;
+        let mut file = place.create()?;
+        let mut first = None;
+        for copy in index.copies_of_long(read) {
+            file = match self.lay_copy(index, file, place, &copy).await {
+                Ok(()) if others.is_empty() => return Ok(()),
+                Ok(()) => {
+                    let (plan, blob) = (Arc::clone(plan), read.slots[0].blob);
+                    return blocking(move || plan.copy(&blob)).await;
+                }
+                Err(error) => {
+                    first = first.or(Some(error));
+                    // What a damaged copy left is written over.
+                    OpenOptions::new()
+                        .write(true)
+                        .truncate(true)
+                        .open(&place.path)
+                        .at("write", &place.path)?
+                }
+            };
+        }
+        Err(first.unwrap_or(StoreError::Interrupted))
+    }
+
+    async fn lay_copy(
+        &self,
+        index: &Index,
+        mut file: File,
+        place: &Place,
+        read: &Read,
+    ) -> Result<(), StoreError> {
+        let (blob, parts) = index.read_parts(self.backend.as_ref(), read);
         let mut hasher = blake3::Hasher::new();
         let mut parts = std::pin::pin!(parts);
         while let Some(part) = parts.next().await {
             let part: Bytes = part?;
-            let path = first.path.clone();
+            let path = place.path.clone();
             (file, hasher) = blocking(move || {
                 hasher.update(&part);
                 file.write_all(&part).at("write", &path)?;
@@ -90,14 +119,10 @@ impl Store {
             })
             .await?;
         }
-        if BlobId::from(hasher.finalize()) != blob {
-            return Err(index.damaged(read, &blob));
+        match BlobId::from(hasher.finalize()) == blob {
+            true => Ok(()),
+            false => Err(index.damaged(read, &blob)),
         }
-        if others.is_empty() {
-            return Ok(());
-        }
-        let plan = Arc::clone(plan);
-        blocking(move || plan.copy(&blob)).await
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::error::StoreError;
 use crate::generation::Named;
 use crate::id::{DerivationKey, RecordId};
-use crate::record::Record;
+use crate::record::{OnDamage, Record};
 use crate::signature::Signature;
 use crate::store::Store;
 
@@ -47,12 +47,15 @@ impl Store {
         Ok(id)
     }
 
-    /// All derivations of a key, newest first.
+    /// All derivations of a key, newest first. A damaged one is as good as none: its step runs
+    /// again.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] when one does not hash to its name.
+    /// Those of the backend.
     pub async fn derivations(&self, key: &DerivationKey) -> Result<Vec<Derivation>, StoreError> {
-        let mut found = self.records_in(&format!("{PREFIX}{key}/")).await?;
+        let mut found = self
+            .records_in(&format!("{PREFIX}{key}/"), OnDamage::Skip)
+            .await?;
         found.sort_by(|(a, a_time), (b, b_time)| (b_time, b.id).cmp(&(a_time, a.id)));
         let derivation = |(record, stored)| Derivation { record, stored };
         Ok(found.into_iter().map(derivation).collect())
@@ -73,17 +76,18 @@ impl Store {
     }
 
     /// All signatures over a derivation, as found: whose they are and whether they are right is
-    /// told by [`AllowedSigners`](crate::allowed_signers::AllowedSigners).
+    /// told by [`AllowedSigners`](crate::allowed_signers::AllowedSigners). A damaged one is as good
+    /// as none.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] when one cannot be read or is not by the key of its name.
+    /// Those of the backend.
     pub async fn derivation_signatures(
         &self,
         key: &DerivationKey,
         record: &RecordId,
     ) -> Result<Vec<Signature>, StoreError> {
         let folder = format!("{PREFIX}{key}/");
-        let found = self.signatures_in(&folder).await?;
+        let found = self.signatures_in(&folder, OnDamage::Skip).await?;
         let of_record = found.into_iter().filter(|(of, _)| of == record);
         Ok(of_record.map(|(_, signature)| signature).collect())
     }

@@ -180,9 +180,9 @@ impl StoreError {
             Self::Occupied { .. } => Some("choose an empty folder with `--store` or `[store] path`".into()),
             Self::Format { .. } => Some("use the version of relstore that wrote the store".into()),
             Self::Damaged { .. } | Self::Conflict { .. } => Some(
-                "copy the object from another copy of this store, or delete it and build the release again".into(),
+                "`relstore fsck --repair` mends what can be mended; with `--from <remote>` from another copy of this store".into(),
             ),
-            Self::NoBlob { .. } => Some("build the release again: the same commit gives the same release".into()),
+            Self::NoBlob { .. } => Some("`relstore fsck --repair --from <remote>` fetches it; or build the release again: the same commit gives the same release".into()),
             Self::NoRelease { .. } => Some("`relstore list` shows what is there".into()),
             Self::Tree { source, .. } => source.hint(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {

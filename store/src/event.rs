@@ -17,6 +17,10 @@ pub enum Event {
     Deleted(u64),
     /// So many bytes are to be moved from store to store or bundle to bundle.
     ToMove(u64),
+    /// So many bytes of bundles are to be checked.
+    ToCheck(u64),
+    /// So many more bytes were checked.
+    Checked(u64),
     /// So many more bytes were moved.
     Moved(u64),
 }

@@ -17,6 +17,7 @@ pub mod event;
 pub mod export;
 mod file;
 pub mod fs;
+pub mod fsck;
 pub mod gc;
 mod generation;
 pub mod id;

@@ -17,7 +17,7 @@ use crate::error::{IoContext, StoreError};
 use crate::event::Event;
 use crate::file::{Bytes, LongFile};
 use crate::fs;
-use crate::id::BlobId;
+use crate::id::{BlobId, BundleHash};
 use crate::index::{Index, Read};
 use crate::spool;
 use crate::store::Store;
@@ -26,6 +26,9 @@ use crate::store::Store;
 const WHOLE_FRAMES: usize = 4;
 /// Reads that run ahead of the packing.
 const READ_AHEAD: usize = 4;
+
+/// Bytes of a bundle that are asked for at once.
+const PART: u64 = 4 << 20;
 
 /// A blob on its way.
 enum Piece {
@@ -72,10 +75,18 @@ impl Store {
         let tombstones = self.tombstones().await?;
         let bundle = |n| format!("bundles/{}-{n}.tar.zst", written.hash);
         let index = |n| format!("index/{}-{n}", written.hash);
-        let free = |n: &u32| !tombstones.has(&bundle(*n)) && !tombstones.has(&index(*n));
-        let n = (0..=u32::MAX).find(free).unwrap_or_default();
+        let table = written.toc.to_bytes();
+        let mut n = 0;
+        // Damaged bytes keep their name until a repair removes them.
+        while tombstones.has(&bundle(n))
+            || tombstones.has(&index(n))
+            || self.is_other_bundle(&bundle(n), &written).await?
+            || self.is_other(&index(n), &table).await?
+        {
+            n += 1;
+        }
         let (bundle, index) = (bundle(n), index(n));
-        let table = Content::Bytes(written.toc.to_bytes().into());
+        let table = Content::Bytes(table.into());
         self.backend
             .put(&bundle, Content::File(written.file))
             .await?;
@@ -83,6 +94,28 @@ impl Store {
         // Loaded anew at the next use: other builds may have added bundles meanwhile.
         *self.index.write().await = None;
         Ok(bundle)
+    }
+
+    /// Whether a name holds other bytes.
+    async fn is_other(&self, name: &str, bytes: &[u8]) -> Result<bool, StoreError> {
+        let present = self.backend.get(name).await?;
+        Ok(present.is_some_and(|present| present != bytes))
+    }
+
+    /// Whether the name of a bundle holds other bytes.
+    async fn is_other_bundle(&self, name: &str, written: &Written) -> Result<bool, StoreError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut at = 0;
+        loop {
+            let Some(part) = self.backend.get_range(name, at, PART).await? else {
+                return Ok(false);
+            };
+            hasher.update(&part);
+            at += part.len() as u64;
+            if (part.len() as u64) < PART {
+                return Ok(BundleHash::from(hasher.finalize()) != written.hash);
+            }
+        }
     }
 }
 
@@ -110,12 +143,19 @@ async fn long(
     read: &Read,
     spool: &Path,
 ) -> Result<Piece, StoreError> {
-    let (blob, parts) = index.read_parts(backend, read);
-    let spooled = spool::spool(parts, spool).await?;
-    match BlobId::from(spooled.hash) == blob {
-        true => Ok(Piece::Long(blob, spooled.length, spooled.file)),
-        false => Err(index.damaged(read, &blob)),
+    let mut first = None;
+    for copy in index.copies_of_long(read) {
+        let (blob, parts) = index.read_parts(backend, &copy);
+        let error = match spool::spool(parts, spool).await {
+            Ok(spooled) if BlobId::from(spooled.hash) == blob => {
+                return Ok(Piece::Long(blob, spooled.length, spooled.file));
+            }
+            Ok(_) => index.damaged(&copy, &blob),
+            Err(error) => error,
+        };
+        first = first.or(Some(error));
     }
+    Err(first.unwrap_or(StoreError::Interrupted))
 }
 
 /// The CPU's part.

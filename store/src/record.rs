@@ -16,6 +16,15 @@ use crate::id::{RecordId, ReleaseId};
 use crate::signature::Signature;
 use crate::store::Store;
 
+/// What a damaged object in a folder means for its reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnDamage {
+    /// An error: leaving it out could hide what was said.
+    Refuse,
+    /// As if it were not there: what it says can be found out anew.
+    Skip,
+}
+
 /// A record with its id.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -46,7 +55,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`] when one does not hash to its name.
     pub async fn records(&self, release: &ReleaseId) -> Result<Vec<Record>, StoreError> {
-        let mut found = self.records_in(&format!("records/{release}/")).await?;
+        let folder = format!("records/{release}/");
+        let mut found = self.records_in(&folder, OnDamage::Refuse).await?;
         found.sort_by(|(a, a_time), (b, b_time)| (a_time, a.id).cmp(&(b_time, b.id)));
         Ok(found.into_iter().map(|(record, _)| record).collect())
     }
@@ -55,6 +65,7 @@ impl Store {
     pub(crate) async fn records_in(
         &self,
         prefix: &str,
+        on_damage: OnDamage,
     ) -> Result<Vec<(Record, SystemTime)>, StoreError> {
         let mut records: BTreeMap<RecordId, (Record, SystemTime)> = BTreeMap::new();
         for object in self.backend.list(prefix).await? {
@@ -73,6 +84,9 @@ impl Store {
                 continue;
             };
             if RecordId::of(&json) != id {
+                if on_damage == OnDamage::Skip {
+                    continue;
+                }
                 return Err(StoreError::Damaged {
                     name: object.name,
                     what: "it does not match its id".into(),
@@ -126,13 +140,15 @@ impl Store {
         &self,
         release: &ReleaseId,
     ) -> Result<Vec<(RecordId, Signature)>, StoreError> {
-        self.signatures_in(&format!("records/{release}/")).await
+        let folder = format!("records/{release}/");
+        self.signatures_in(&folder, OnDamage::Refuse).await
     }
 
     /// All signatures in a folder of records, whose name ends in `/`.
     pub(crate) async fn signatures_in(
         &self,
         prefix: &str,
+        on_damage: OnDamage,
     ) -> Result<Vec<(RecordId, Signature)>, StoreError> {
         let mut found = BTreeMap::new();
         for object in self.backend.list(prefix).await? {
@@ -147,7 +163,10 @@ impl Store {
                 continue;
             };
             if let Some(text) = self.backend.get(&object.name).await? {
-                let signature = parse_signature(object.name, &text, &key)?;
+                let signature = match parse_signature(object.name, &text, &key) {
+                    Err(_) if on_damage == OnDamage::Skip => continue,
+                    parsed => parsed?,
+                };
                 found.entry((record, key)).or_insert(signature);
             }
         }
@@ -156,7 +175,11 @@ impl Store {
     }
 }
 
-fn parse_signature(name: String, text: &[u8], key: &str) -> Result<Signature, StoreError> {
+pub(crate) fn parse_signature(
+    name: String,
+    text: &[u8],
+    key: &str,
+) -> Result<Signature, StoreError> {
     let damaged = |what: String| StoreError::Damaged {
         name: name.clone(),
         what,

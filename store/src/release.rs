@@ -17,7 +17,8 @@ use crate::id::{IdPrefix, ReleaseId};
 use crate::manifest::{MAX_MANIFEST, Manifest};
 use crate::store::Store;
 
-const MARKER: &[u8] = b"relstore-release 1\n";
+/// What a marker holds.
+pub(crate) const MARKER: &[u8] = b"relstore-release 1\n";
 /// Level of stored manifests: their bytes are mostly digits of digests, which no level makes smaller
 /// than the fastest one, while level 9 takes 14 times as long and gives more bytes.
 const MANIFEST_LEVEL: i32 = 1;

@@ -40,7 +40,8 @@ struct Format {
     incompatible: Vec<String>,
 }
 
-const FORMAT: &str = "format.json";
+/// Name of the object that says what kind of store this is.
+pub(crate) const FORMAT: &str = "format.json";
 /// How many reads of a bundle run ahead of who wants the blobs.
 const READ_AHEAD: usize = 4;
 
@@ -120,15 +121,7 @@ impl Store {
     /// # Errors
     /// Those of the backend.
     pub async fn create_backend(backend: Arc<dyn Backend>) -> Result<Self, StoreError> {
-        let format = Format {
-            version: 1,
-            compatible: vec![],
-            read_only_compatible: vec![],
-            incompatible: vec![],
-        };
-        let mut json = serde_json::to_vec(&format).expect("plain strings and numbers are JSON");
-        json.push(b'\n');
-        backend.put(FORMAT, Content::Bytes(json.into())).await?;
+        backend.put(FORMAT, Content::Bytes(format_json())).await?;
         Self::open_backend(backend).await
     }
 
@@ -141,33 +134,18 @@ impl Store {
         let Some(json) = backend.get(FORMAT).await? else {
             return Err(StoreError::NoStore { place });
         };
-        let format: Format =
-            serde_json::from_slice(&json).map_err(|error| StoreError::Damaged {
-                name: FORMAT.into(),
-                what: error.to_string(),
-            })?;
-        let unknown = format
-            .incompatible
-            .first()
-            .or(format.read_only_compatible.first());
-        if format.version != 1 {
-            return Err(StoreError::Format {
-                place,
-                what: format!("version {}", format.version),
-            });
-        }
-        if let Some(feature) = unknown {
-            return Err(StoreError::Format {
-                place,
-                what: format!("feature `{feature}`"),
-            });
-        }
-        Ok(Self {
+        read_format(&json, &place)?;
+        Ok(Self::over(backend))
+    }
+
+    /// A store whose format was not looked at.
+    pub(crate) fn over(backend: Arc<dyn Backend>) -> Self {
+        Self {
             backend,
             index: RwLock::new(None),
             tombstones: RwLock::new(None),
             relied: Relied::default(),
-        })
+        }
     }
 
     /// The backend alone, for who serves its objects as they are.
@@ -254,6 +232,39 @@ impl Store {
             }
         });
         Ok(receiver)
+    }
+}
+
+/// What `format.json` of version 1 holds.
+pub(crate) fn format_json() -> Bytes {
+    let format = Format {
+        version: 1,
+        compatible: vec![],
+        read_only_compatible: vec![],
+        incompatible: vec![],
+    };
+    let mut json = serde_json::to_vec(&format).expect("plain strings and numbers are JSON");
+    json.push(b'\n');
+    json.into()
+}
+
+/// Checks that this program may read and write a store with this `format.json`.
+pub(crate) fn read_format(json: &[u8], place: &str) -> Result<(), StoreError> {
+    let format: Format = serde_json::from_slice(json).map_err(|error| StoreError::Damaged {
+        name: FORMAT.into(),
+        what: error.to_string(),
+    })?;
+    let refuse = |what: String| StoreError::Format {
+        place: place.to_owned(),
+        what,
+    };
+    if format.version != 1 {
+        return Err(refuse(format!("version {}", format.version)));
+    }
+    let unknown = format.incompatible.first();
+    match unknown.or(format.read_only_compatible.first()) {
+        Some(feature) => Err(refuse(format!("feature `{feature}`"))),
+        None => Ok(()),
     }
 }
 

@@ -17,8 +17,10 @@ use crate::backend::{Backend, Content};
 use crate::error::StoreError;
 use crate::generation::{segment, unsegment};
 
-const FOLDER: &str = "tombstones/";
-const CONTENT: &[u8] = b"relstore-tombstone 1\n";
+/// Folder of the tombstones.
+pub(crate) const FOLDER: &str = "tombstones/";
+/// What a tombstone holds.
+pub(crate) const CONTENT: &[u8] = b"relstore-tombstone 1\n";
 
 /// The tombstones of a store at one moment.
 #[derive(Debug, Clone, Default)]

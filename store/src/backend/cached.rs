@@ -106,6 +106,10 @@ impl Backend for CachedBackend {
         self.inner.settle(folder).await
     }
 
+    async fn left_over(&self) -> Result<Vec<Object>, StoreError> {
+        self.inner.left_over().await
+    }
+
     fn spool(&self) -> PathBuf {
         self.inner.spool()
     }

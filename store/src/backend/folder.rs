@@ -159,6 +159,20 @@ impl Folder {
         Ok(found)
     }
 
+    /// Files that were never finished and that [`Folder::list`] does not show.
+    ///
+    /// # Errors
+    /// As [`Folder::list`].
+    pub fn left_over(&self) -> Result<Vec<Object>, StoreError> {
+        let private = self.root.join(PRIVATE);
+        let ours = |entry: &DirEntry| entry.path() != private;
+        let mut found = Vec::new();
+        for entry in sorted(&self.root).into_iter().filter_entry(ours) {
+            found.extend(self.file(entry, &self.root, true)?);
+        }
+        Ok(found)
+    }
+
     /// As [`Folder::list`], one by one, so that a long list is never whole in memory.
     ///
     /// # Errors
@@ -175,18 +189,19 @@ impl Folder {
         let private = self.root.join(PRIVATE);
         let ours = |entry: &DirEntry| entry.path() != private;
         for entry in sorted(&folder).into_iter().filter_entry(ours) {
-            if let Some(object) = self.object(entry, &folder)? {
+            if let Some(object) = self.file(entry, &folder, false)? {
                 each(object)?;
             }
         }
         Ok(())
     }
 
-    /// The object a walk came to; `None` for what is none.
-    fn object(
+    /// The object a walk came to, or what is left of one; `None` for anything else.
+    fn file(
         &self,
         entry: Result<DirEntry, walkdir::Error>,
         folder: &Path,
+        left_over: bool,
     ) -> Result<Option<Object>, StoreError> {
         let missing = |error: &walkdir::Error| {
             error
@@ -202,7 +217,8 @@ impl Folder {
             }
         };
         let name = entry.file_name().as_encoded_bytes();
-        if name.starts_with(fs::TEMP_PREFIX.as_bytes()) || !entry.file_type().is_file() {
+        let unfinished = name.starts_with(fs::TEMP_PREFIX.as_bytes());
+        if unfinished != left_over || !entry.file_type().is_file() {
             return Ok(None);
         }
         let meta = match entry.metadata() {

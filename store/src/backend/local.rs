@@ -85,6 +85,10 @@ impl Backend for LocalBackend {
         self.blocking(move |folder| folder.settle(&below)).await
     }
 
+    async fn left_over(&self) -> Result<Vec<Object>, StoreError> {
+        self.blocking(move |folder| folder.left_over()).await
+    }
+
     fn spool(&self) -> PathBuf {
         self.folder.spool()
     }
@@ -118,5 +122,6 @@ mod tests {
             .unwrap();
         std::fs::write(root.path().join("a/.tmp-x"), "half").unwrap();
         assert_eq!(backend.list("").await.unwrap().len(), 1);
+        assert_eq!(backend.left_over().await.unwrap()[0].name, "a/.tmp-x");
     }
 }

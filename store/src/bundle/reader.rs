@@ -133,7 +133,7 @@ async fn read_part(
 }
 
 /// The raw bytes of a frame, as many as the table says.
-fn decode(name: &str, stored: &[u8], frame: &Frame) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn decode(name: &str, stored: &[u8], frame: &Frame) -> Result<Vec<u8>, StoreError> {
     let damaged = |what: String| StoreError::Damaged {
         name: name.to_owned(),
         what: format!("the frame at {} {what}", frame.offset),

@@ -291,7 +291,7 @@ fn skippable(toc: &Toc) -> Vec<u8> {
 }
 
 /// A tar header (POSIX ustar with GNU's large numbers) without time, owner or real name.
-fn header(blob: &BlobId, length: u64) -> tar::Header {
+pub(crate) fn header(blob: &BlobId, length: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header
         .set_path(blob.to_string())
