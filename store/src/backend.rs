@@ -6,6 +6,8 @@ pub mod cached;
 pub mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -69,6 +71,12 @@ pub trait Backend: Send + Sync + Debug {
     async fn settle(&self, folder: &str) -> Result<(), StoreError> {
         let _ = folder;
         Ok(())
+    }
+    /// Whether the place itself refuses to replace an object, tried on `name`, which the caller
+    /// deletes afterwards; `None` where `put` is atomic without it or has no use for it.
+    async fn refuses_to_replace(&self, name: &str) -> Result<Option<bool>, StoreError> {
+        let _ = name;
+        Ok(None)
     }
     /// A folder for a large file that is to be [`Content::File`]: where `put` is cheapest.
     fn spool(&self) -> PathBuf;

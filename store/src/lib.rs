@@ -35,6 +35,8 @@ pub mod signature;
 mod spool;
 pub mod store;
 pub mod structure;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tombstone;
 pub mod transfer;
 
