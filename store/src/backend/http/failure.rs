@@ -143,8 +143,8 @@ impl Failure {
         StoreError::Remote {
             what,
             name,
-            place,
-            hint: self.hint.map(str::to_owned),
+            place: place.into(),
+            hint: self.hint.map(Into::into),
             source: if tries > 1 {
                 Box::new(AfterTries { error, tries })
             } else {
