@@ -4,9 +4,9 @@
 
 pub mod cached;
 pub mod folder;
-pub mod incoming;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod incoming;
 pub mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
