@@ -71,6 +71,18 @@ pub(crate) async fn open(context: &Context) -> Result<(Option<Config>, Store)> {
     Ok((config, store))
 }
 
+/// Brings the store's `listing.zst` up to date, when it has one. What was stored is there without
+/// it, so failing is no failure.
+pub(crate) async fn refresh_listing(context: &Context, store: &Store) {
+    if let Err(error) = store.refresh_listing().await {
+        let error = CommandError::from(error).to_string();
+        let text = error.trim_start_matches("error: ");
+        context
+            .output
+            .warning(&format!("listing.zst is old: {text}"));
+    }
+}
+
 /// The release that a name means. See [`crate::release_name`] for the order.
 pub(crate) async fn resolve(
     context: &Context,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use relstore_store::backend::http::{Bearer, HttpBackend, HttpSettings, Limits, Proxies};
 use relstore_store::backend::local::LocalBackend;
 use relstore_store::backend::{Backend, contract};
+use relstore_store::listing::Listing;
 use relstore_store::{Store, StoreError, fs};
 
 use crate::common::{File, TestEnv};
@@ -401,6 +402,25 @@ fn an_address_in_use_and_a_missing_store_are_told() {
         used.stderr
     );
     assert!(used.stderr.contains("in use"), "{}", used.stderr);
+}
+
+#[test]
+fn an_import_keeps_a_listing_up_to_date_and_makes_none() {
+    let env = env();
+    let listing = env.store().join("listing.zst");
+    let import = |content| {
+        env.write("tree/a", content);
+        let ran = env.run(["import", "tree", "--layout", "plain"]).ok();
+        ran.stdout.trim().to_owned()
+    };
+    import("1");
+    assert!(!listing.exists());
+    std::fs::write(&listing, "").unwrap();
+    let release = import("2");
+    let listed = Listing::decode(&std::fs::read(&listing).unwrap()).unwrap();
+    let mark = format!("releases/{release}");
+    assert!(listed.objects().iter().any(|object| object.name == mark));
+    assert_eq!(listed.below("releases/").len(), 2);
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::progress::{Progress, Task};
 use crate::release_name::short_commit;
 use crate::remote;
 use crate::signing;
-use crate::stored::block_on;
+use crate::stored::{block_on, refresh_listing};
 
 /// Lines of one gate's warning that a build shows.
 const WARNINGS: usize = 5;
@@ -129,6 +129,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         store
             .forget_derivations(config.store.retention.keep_derivations)
             .await?;
+        refresh_listing(context, store).await;
         progress.finish();
         progress.ok(&Task::new("store"), &stored(&built), None);
         if let Some(remote) = remote {

@@ -21,7 +21,7 @@ use crate::exit_code::ExitCode;
 use crate::output::{bytes, counted};
 use crate::progress::{Progress, Task};
 use crate::signing;
-use crate::stored::block_on;
+use crate::stored::{block_on, refresh_listing};
 
 /// How many of the paths that were left out are named to people.
 const LEFT_OUT_SHOWN: usize = 5;
@@ -108,6 +108,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             }
         };
         let imported = looked.store(&store, &listener).await?;
+        refresh_listing(context, &store).await;
         progress.ok(&Task::new("store"), &stored(&imported), None);
         Ok(imported)
     })

@@ -100,6 +100,8 @@ async fn passes_the_contract_for_readers_with_ranges_without_and_with_a_token() 
         ..with_token(&tls, TOKEN)
     };
     contract::reads(&open(with_ca)).await;
+    // The encrypted one came last: by HTTP/2, as both sides know it.
+    assert!(site.nginx.read("access.log").contains(" HTTP/2.0 "));
 }
 
 #[tokio::test]
