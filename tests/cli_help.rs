@@ -2,9 +2,9 @@
 
 use crate::common::TestEnv;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "init", "build", "import", "check", "list", "show", "manifest", "diff", "deploy", "rollback",
-    "status", "verify", "history",
+    "status", "verify", "history", "fsck",
 ];
 
 #[test]
