@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, check, deploy, diff, export, gc, history, import, init, list, manifest, pin, pull, push,
-    rollback, serve, show, status, verify,
+    build, check, deploy, diff, export, fsck, gc, history, import, init, list, manifest, pin, pull,
+    push, rollback, serve, show, status, verify,
 };
 
 /// The list of exit codes under `relstore --help`.
@@ -22,7 +22,8 @@ Example, from a checkout to a live site and back:
   relstore rollback --env prod
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 bad input, 4 gate failed, 5 nothing changed,
-6 rolled back, 7 state unknown, 8 drift, 9 busy, 10 interrupted, 11 not reproducible";
+6 rolled back, 7 state unknown, 8 drift, 9 busy, 10 interrupted, 11 not reproducible,
+12 check failed, 13 damaged";
 
 /// Reproducible, content-addressed releases for Laravel: build, store, deploy, verify, roll back.
 #[derive(Debug, Parser)]
@@ -80,6 +81,7 @@ pub(crate) enum Command {
     Pin(pin::Args),
     Gc(gc::Args),
     Serve(serve::Args),
+    Fsck(fsck::Args),
 }
 
 /// The environment that a command is for.

@@ -30,6 +30,8 @@ pub(crate) enum ExitCode {
     NotReproducible = 11,
     /// A required check failed; nothing was stored.
     CheckFailed = 12,
+    /// Something in the store is damaged and was not mended.
+    Damaged = 13,
 }
 
 impl ExitCode {
@@ -91,6 +93,11 @@ impl ExitCode {
             Self::CheckFailed,
             "check-failed",
             "a required check failed; nothing was stored",
+        ),
+        (
+            Self::Damaged,
+            "damaged",
+            "something in the store is damaged and was not mended",
         ),
     ];
 

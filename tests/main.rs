@@ -5,6 +5,7 @@ mod cli_build;
 mod cli_check;
 mod cli_deploy;
 mod cli_export;
+mod cli_fsck;
 mod cli_help;
 mod cli_import;
 mod cli_init;

@@ -87,6 +87,31 @@ pub enum Fault {
     Name,
 }
 
+impl Fault {
+    /// One word for programs.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unreadable(_) => "unreadable",
+            Self::Digest => "digest",
+            Self::Content(_) => "content",
+            Self::Table(_) => "table",
+            Self::Length { .. } => "length",
+            Self::OtherTable => "other-table",
+            Self::NoBundle => "no-bundle",
+            Self::NoIndex => "no-index",
+            Self::Blobs(_) => "blobs",
+            Self::Lacks(_) => "lacks",
+            Self::Archive(_) => "archive",
+            Self::LeadsNowhere => "leads-nowhere",
+            Self::Chain => "chain",
+            Self::Fork => "fork",
+            Self::Name => "name",
+        }
+    }
+}
+
 fn blobs(count: usize) -> String {
     match count {
         1 => "1 blob".to_owned(),
