@@ -4,8 +4,8 @@
 #   build   compile relstore
 #   demo    also build the example application (PHP, Composer, Node) and serve it (nginx, PHP-FPM,
 #           MariaDB, sshd)
-#   test    also test it: nix, b3sum, a load generator, cargo-nextest, schemas of record formats,
-#           pnpm and Yarn
+#   test    also test it: nix, b3sum, a load generator, cargo-nextest, Garage, schemas of record
+#           formats, pnpm and Yarn
 #   bench   what demo needs, and what to compare with: rsync, zstd, nix; a load generator
 #   lint    compile relstore; rustfmt, clippy, cargo-deny
 #   fuzz    compile relstore; nightly Rust, cargo-fuzz
@@ -64,6 +64,7 @@ if [ "$mode" = demo ] || [ "$mode" = test ] || [ "$mode" = bench ]; then
 fi
 if [ "$mode" = test ]; then
     program b3sum b3sum
+    program make make                    # Garage brings libsodium, which is configured and made
     program nix nix-bin
     program wrk wrk
     program openssl openssl
@@ -130,6 +131,12 @@ subcommand() {
     echo "setup: installing cargo-$1 (takes minutes)" >&2
     cargo install --locked --quiet "cargo-$1" < /dev/null >&2
 }
+# A real S3 server.
+bucket_server() {
+    has garage && return
+    echo "setup: installing garage (takes minutes)" >&2
+    cargo install --locked --quiet garage < /dev/null >&2
+}
 component() {
     "$2" --version >/dev/null 2>&1 && return
     echo "setup: installing $1" >&2
@@ -157,7 +164,7 @@ managers() {
         echo "$package" > "$to/$name/installed"
     done
 }
-if [ "$mode" = test ]; then subcommand nextest; schemas; managers; fi
+if [ "$mode" = test ]; then subcommand nextest; bucket_server; schemas; managers; fi
 if [ "$mode" = fuzz ]; then
     cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal < /dev/null >&2
     subcommand fuzz

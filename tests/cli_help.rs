@@ -3,8 +3,8 @@
 use crate::common::TestEnv;
 
 const COMMANDS: &[&str] = &[
-    "init", "build", "import", "export", "check", "list", "show", "manifest", "diff", "push", "pull", "deploy",
-    "rollback", "status", "verify", "history", "pin", "gc", "serve",
+    "init", "build", "import", "export", "check", "list", "show", "manifest", "diff", "push",
+    "pull", "deploy", "rollback", "status", "verify", "history", "pin", "gc", "serve",
 ];
 
 #[test]

@@ -4,12 +4,14 @@
 
 pub mod cached;
 pub mod folder;
-pub mod incoming;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod incoming;
 pub mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -73,6 +75,12 @@ pub trait Backend: Send + Sync + Debug {
     async fn settle(&self, folder: &str) -> Result<(), StoreError> {
         let _ = folder;
         Ok(())
+    }
+    /// Whether the place itself refuses to replace an object, tried on `name`, which the caller
+    /// deletes afterwards; `None` where `put` has no use for it.
+    async fn refuses_to_replace(&self, name: &str) -> Result<Option<bool>, StoreError> {
+        let _ = name;
+        Ok(None)
     }
     /// Objects that were never finished and that `list` does not show: what ended writers left.
     async fn left_over(&self) -> Result<Vec<Object>, StoreError> {

@@ -41,6 +41,8 @@ mod spool;
 pub mod stop;
 pub mod store;
 pub mod structure;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tombstone;
 pub mod transfer;
 pub mod trust;
