@@ -76,6 +76,12 @@ pub trait Backend: Send + Sync + Debug {
         let _ = folder;
         Ok(())
     }
+    /// Whether the place itself refuses to replace an object, tried on `name`, which the caller
+    /// deletes afterwards; `None` where `put` has no use for it.
+    async fn refuses_to_replace(&self, name: &str) -> Result<Option<bool>, StoreError> {
+        let _ = name;
+        Ok(None)
+    }
     /// Objects that were never finished and that `list` does not show: what ended writers left.
     async fn left_over(&self) -> Result<Vec<Object>, StoreError> {
         Ok(Vec::new())

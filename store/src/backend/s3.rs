@@ -27,7 +27,7 @@ use object_store::{
     PutMode, PutOptions, RetryConfig,
 };
 
-use super::{Backend, Content, Object};
+use super::{Backend, Content, Object, is_object_name};
 use crate::error::StoreError;
 use upload::Offered;
 
@@ -116,7 +116,7 @@ impl S3Backend {
     fn key(&self, name: &str) -> Result<Key, StoreError> {
         let full = format!("{}{name}", self.prefix);
         match Key::parse(&full) {
-            Ok(key) if key.as_ref() == full && !name.is_empty() => Ok(key),
+            Ok(key) if key.as_ref() == full && is_object_name(name) => Ok(key),
             _ => Err(StoreError::Damaged {
                 name: crate::name::escape(full.as_bytes()),
                 what: "no object can have this name".into(),

@@ -38,7 +38,7 @@ impl Place {
             what,
             name: name.to_owned(),
             place: self.0.as_str().into(),
-            hint: hint.map(Into::into),
+            hint: hint.map(String::into_boxed_str),
             source: Box::new(source),
         }
     }
