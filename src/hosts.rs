@@ -129,14 +129,19 @@ pub(crate) fn caller(context: &Context) -> Caller {
     }
 }
 
-/// How the program reaches hosts: this machine's keys, and the helper beside the program.
-pub(crate) fn connector(context: &Context) -> Result<Connector> {
+/// The helper that lies beside the program.
+pub(crate) fn helper() -> Result<HelperBinary> {
     let program = std::env::current_exe().map_err(|error| {
         CommandError::new(ExitCode::Failure, "cannot find the folder of this program")
             .caused_by(&error)
     })?;
-    let helper = HelperBinary::beside(&program)
-        .map_err(|error| CommandError::of(ExitCode::NothingChanged, &error).hint(error.hint()))?;
+    HelperBinary::beside(&program)
+        .map_err(|error| CommandError::of(ExitCode::NothingChanged, &error).hint(error.hint()))
+}
+
+/// How the program reaches hosts: this machine's keys, and the helper beside the program.
+pub(crate) fn connector(context: &Context) -> Result<Connector> {
+    let helper = helper()?;
     Ok(Connector {
         helper,
         caller: caller(context),

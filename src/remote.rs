@@ -3,17 +3,23 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use relstore_deployer::store_backend::SshBackend;
+use relstore_deployer::transport::{Endpoint, SshTarget};
 use relstore_store::Store;
 use relstore_store::backend::Backend;
 use relstore_store::backend::cached::CachedBackend;
+use relstore_store::backend::http::{Bearer, HttpBackend, HttpSettings, Limits, Proxies};
 use relstore_store::backend::local::LocalBackend;
+use relstore_store::backend::s3::{S3Backend, S3Settings};
 use relstore_store::place::Place;
 
 use crate::config::Config;
 use crate::config::problem::nearest;
 use crate::config::remote::Remote;
+use crate::config::value::HostAddress;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
+use crate::hosts;
 
 /// The remote that is meant: by its name or URL, else the one the configuration names.
 pub(crate) fn chosen(
@@ -89,12 +95,76 @@ pub(crate) async fn open(context: &Context, remote: &Remote) -> Result<Store> {
 
 /// The objects of a remote, without copies of any.
 pub(crate) async fn backend(context: &Context, remote: &Remote) -> Result<Arc<dyn Backend>> {
-    match &remote.place {
-        Place::Folder(path) => Ok(Arc::new(LocalBackend::new(path.clone()))),
-        place => {
-            let _ = spool(context, remote)?;
-            Err(CommandError::bad_input(format!("{place} cannot be used")))
+    Ok(match &remote.place {
+        Place::Folder(path) => Arc::new(LocalBackend::new(path.clone())),
+        Place::S3 { bucket, prefix } => {
+            let settings = S3Settings {
+                bucket: bucket.clone(),
+                prefix: prefix.clone(),
+                endpoint: remote.endpoint.clone(),
+                region: remote.region.clone(),
+                path_style: remote.path_style,
+                variables: &|name| context.variables.get(name).map(str::to_owned),
+            };
+            Arc::new(S3Backend::open(&settings, spool(context, remote)?)?)
         }
+        Place::Http(url) => {
+            let settings = HttpSettings {
+                url: url.clone(),
+                bearer: bearer(context, remote)?,
+                proxies: proxies(context),
+                ca: context.variables.get("SSL_CERT_FILE").map(PathBuf::from),
+                limits: Limits::default(),
+            };
+            Arc::new(HttpBackend::open(settings, spool(context, remote)?)?)
+        }
+        Place::Ssh { host, path } => {
+            let address = HostAddress::parse(host).map_err(|message| {
+                CommandError::bad_input(format!("the host of {} {message}", remote.place))
+            })?;
+            let endpoint = Endpoint::Ssh(SshTarget {
+                user: address.user,
+                host: address.host,
+                port: address.port,
+                identity_file: None,
+                known_hosts: None,
+            });
+            let helper = hosts::helper()?;
+            let spool = spool(context, remote)?;
+            let open = SshBackend::open(endpoint, path, helper, hosts::caller(context), spool);
+            Arc::new(open.await?)
+        }
+    })
+}
+
+/// The token that a web server wants.
+fn bearer(context: &Context, remote: &Remote) -> Result<Option<Bearer>> {
+    let Some(reference) = &remote.token else {
+        return Ok(None);
+    };
+    let token = context.secret(reference)?;
+    let refused = |error| {
+        let message = format!("the token of {} cannot be sent", remote.name);
+        CommandError::bad_input(message).caused_by(&error)
+    };
+    Bearer::new(token.reveal()).map(Some).map_err(refused)
+}
+
+/// The proxies that the environment names, in either spelling.
+fn proxies(context: &Context) -> Proxies {
+    let variable = |name: &str| {
+        let lower = name.to_ascii_lowercase();
+        let said = context
+            .variables
+            .get(name)
+            .or(context.variables.get(&lower));
+        said.map(str::to_owned)
+    };
+    let all = variable("ALL_PROXY");
+    Proxies {
+        https: variable("HTTPS_PROXY").or(all.clone()),
+        http: variable("HTTP_PROXY").or(all),
+        none_for: variable("NO_PROXY"),
     }
 }
 

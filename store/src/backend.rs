@@ -86,12 +86,6 @@ pub trait Backend: Send + Sync + Debug {
     async fn left_over(&self) -> Result<Vec<Object>, StoreError> {
         Ok(Vec::new())
     }
-    /// Whether the place itself refuses to replace an object, tried on `name`, which the caller
-    /// deletes afterwards; `None` where `put` is atomic without it or has no use for it.
-    async fn refuses_to_replace(&self, name: &str) -> Result<Option<bool>, StoreError> {
-        let _ = name;
-        Ok(None)
-    }
     /// A folder for a large file that is to be [`Content::File`]: where `put` is cheapest.
     fn spool(&self) -> PathBuf;
     /// Path or URL, for people.
