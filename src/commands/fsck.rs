@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use relstore_store::Store;
 use relstore_store::backend::Backend;
 use relstore_store::event::Event;
-use relstore_store::fsck::repair::{self, Action, Left, Mended, Origin, Plan};
+use relstore_store::fsck::repair::{self, Action, Left, Origin, Outcome, Plan};
 use relstore_store::fsck::{self, Depth, Problem, Report};
 use serde_json::{Value, json};
 
@@ -72,10 +72,9 @@ impl Args {
     }
 }
 
-/// A repair, and what it came to.
+/// A repair, and where from.
 struct Repaired {
-    plan: Plan,
-    mended: Mended,
+    outcome: Outcome,
     sources: Vec<String>,
 }
 
@@ -98,10 +97,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         let took = began.elapsed();
         let mut repaired = None;
         if args.repair && !(report.is_clean() && report.notes.is_empty()) {
-            let done = mend(context, &backend, &report, &sources).await?;
-            if !done.plan.actions.is_empty() {
-                report = check(context, &backend, depth).await?;
-            }
+            let done = mend(context, &backend, report, &sources).await?;
+            report = done.outcome.report.clone();
             repaired = Some(done);
         }
         let text = text(&backend.place(), &report, took, repaired.as_ref(), args);
@@ -132,40 +129,35 @@ async fn check(context: &Context, backend: &Arc<dyn Backend>, depth: Depth) -> R
     Ok(report)
 }
 
-/// Plans and mends.
+/// Mends, and checks again.
 async fn mend(
     context: &Context,
     backend: &Arc<dyn Backend>,
-    report: &Report,
+    report: Report,
     sources: &[Store],
 ) -> Result<Repaired> {
     let progress = Progress::new(context);
     let task = Task::new("repair");
     progress.begin(&task, None);
-    let plan = repair::plan(backend, report, sources, &|_| ()).await?;
     let places: Vec<String> = sources.iter().map(Store::place).collect();
-    if plan.actions.is_empty() {
-        return Ok(Repaired {
-            plan,
-            mended: Mended::default(),
-            sources: places,
-        });
-    }
-    for action in &plan.actions {
-        progress.line(&format!("      {}", printable(&told(action, &places))));
-    }
+    let told = |plan: &Plan| {
+        for action in &plan.actions {
+            progress.line(&format!("      {}", printable(&told(action, &places))));
+        }
+    };
     let began = Instant::now();
-    let mended = repair::run(backend, &plan, sources, &|_| ()).await?;
-    let text = format!(
-        "{} and {} written, {} removed",
-        counted(mended.objects as u64, "object"),
-        counted(mended.blobs as u64, "blob"),
-        counted(mended.removed as u64, "damaged object"),
-    );
-    progress.ok(&task, &text, Some(began.elapsed()));
+    let outcome = repair::mend(backend, report, sources, &|_| (), &told).await?;
+    if !outcome.actions.is_empty() {
+        let text = format!(
+            "{} and {} written, {} removed",
+            counted(outcome.mended.objects as u64, "object"),
+            counted(outcome.mended.blobs as u64, "blob"),
+            counted(outcome.mended.removed as u64, "damaged object"),
+        );
+        progress.ok(&task, &text, Some(began.elapsed()));
+    }
     Ok(Repaired {
-        plan,
-        mended,
+        outcome,
         sources: places,
     })
 }
@@ -210,7 +202,7 @@ fn text(
     );
     match report.depth {
         Depth::Quick => text.push_str("structure checked; `--full` reads the contents, too\n"),
-        Depth::Full if repaired.is_some_and(|done| !done.plan.actions.is_empty()) => {
+        Depth::Full if repaired.is_some_and(|done| !done.outcome.actions.is_empty()) => {
             text.push_str("checked again after the repair\n")
         }
         Depth::Full => text.push_str(&format!(
@@ -281,7 +273,7 @@ fn hints(report: &Report, repaired: Option<&Repaired>, args: &Args) -> Vec<Strin
         (true, false) => {}
     }
     if let Some(repaired) = repaired {
-        for commit in commits(&repaired.plan.left) {
+        for commit in commits(&repaired.outcome.left) {
             let commit = short_commit(&commit).to_owned();
             hints.push(format!(
                 "`relstore build --ref {commit}` makes what is lost again"
@@ -322,11 +314,11 @@ fn document(place: &str, report: &Report, repaired: Option<&Repaired>) -> Value 
         "problems": problems,
         "notes": notes,
         "repair": repaired.map(|repaired| json!({
-            "actions": repaired.plan.actions.iter().map(|action| told(action, &repaired.sources)).collect::<Vec<_>>(),
-            "objects": repaired.mended.objects,
-            "blobs": repaired.mended.blobs,
-            "removed": repaired.mended.removed,
-            "commits_to_build": commits(&repaired.plan.left),
+            "actions": repaired.outcome.actions.iter().map(|action| told(action, &repaired.sources)).collect::<Vec<_>>(),
+            "objects": repaired.outcome.mended.objects,
+            "blobs": repaired.outcome.mended.blobs,
+            "removed": repaired.outcome.mended.removed,
+            "commits_to_build": commits(&repaired.outcome.left),
         })),
     })
 }

@@ -182,9 +182,8 @@ async fn mend(
     sources: &[Store],
 ) -> Result<Report, StoreError> {
     let report = check(backend, depth, &|_| ()).await?;
-    let plan = repair::plan(backend, &report, sources, &|_| ()).await?;
-    repair::run(backend, &plan, sources, &|_| ()).await?;
-    check(backend, Depth::Full, &|_| ()).await
+    let outcome = repair::mend(backend, report, sources, &|_| (), &|_| ()).await?;
+    Ok(outcome.report)
 }
 
 /// Where in an object's bytes.
@@ -676,7 +675,8 @@ fn random_damage_is_never_made_worse_and_a_copy_mends_it() {
         any::<prop::sample::Index>(),
     );
     let config = ProptestConfig {
-        cases: 24,
+        cases: 16,
+        max_shrink_iters: 8,
         failure_persistence: None,
         ..ProptestConfig::default()
     };

@@ -229,3 +229,59 @@ pub async fn run(
     }
     Ok(mended)
 }
+
+/// What came of repairing as long as it helps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// All that was done.
+    pub actions: Vec<Action>,
+    /// What cannot be mended.
+    pub left: Vec<Left>,
+    /// Sums.
+    pub mended: Mended,
+    /// A fresh check after the last step.
+    pub report: Report,
+}
+
+/// How often a repair is planned: a signature can be judged only when its record is there again.
+const ROUNDS: usize = 4;
+
+/// Plans and mends until a fresh check is clean or finds what it found before. `told` hears of
+/// each plan before it is carried out.
+///
+/// # Errors
+/// Those of the backends; to be begun again then.
+pub async fn mend(
+    backend: &Arc<dyn Backend>,
+    report: Report,
+    sources: &[Store],
+    events: Listener<'_>,
+    told: &(dyn Fn(&Plan) + Send + Sync),
+) -> Result<Outcome, StoreError> {
+    let mut outcome = Outcome {
+        actions: Vec::new(),
+        left: Vec::new(),
+        mended: Mended::default(),
+        report,
+    };
+    for _ in 0..ROUNDS {
+        let plan = plan(backend, &outcome.report, sources, events).await?;
+        outcome.left = plan.left.clone();
+        if plan.actions.is_empty() {
+            break;
+        }
+        told(&plan);
+        let done = run(backend, &plan, sources, events).await?;
+        outcome.mended.objects += done.objects;
+        outcome.mended.blobs += done.blobs;
+        outcome.mended.removed += done.removed;
+        outcome.actions.extend(plan.actions);
+        let report = super::check(backend, outcome.report.depth, events).await?;
+        let same = report.problems == outcome.report.problems;
+        outcome.report = report;
+        if same {
+            break;
+        }
+    }
+    Ok(outcome)
+}

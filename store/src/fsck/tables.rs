@@ -30,8 +30,8 @@ pub(super) struct Tables {
     pub(super) packs: Vec<Pack>,
     /// Of bundles that can be read.
     pub(super) index: Index,
-    /// Indexes whose bundle is missing: their names, and what it should hold.
-    pub(super) orphans: Vec<(String, Toc)>,
+    /// Indexes whose bundle is missing: their names, and what it should hold when they can be read.
+    pub(super) orphans: Vec<(String, Option<Toc>)>,
     faults: Vec<(String, Fault)>,
 }
 
@@ -78,9 +78,9 @@ impl Tables {
                 continue;
             }
             tables.faults.push((object.name.clone(), Fault::NoBundle));
-            if let Some(Ok(toc)) = read_index(backend, &object.name).await? {
-                tables.orphans.push((object.name.clone(), toc));
-            }
+            let toc = read_index(backend, &object.name).await?;
+            let toc = toc.and_then(Result::ok);
+            tables.orphans.push((object.name.clone(), toc));
         }
         Ok(tables)
     }
@@ -167,7 +167,10 @@ impl Tables {
             .packs
             .iter()
             .filter_map(|pack| Some((pack.name.as_str(), pack.lost.as_ref()?)));
-        let orphans = self.orphans.iter().map(|(name, toc)| (name.as_str(), toc));
+        let orphans = self
+            .orphans
+            .iter()
+            .filter_map(|(name, toc)| Some((name.as_str(), toc.as_ref()?)));
         let lost = |toc: &Toc| {
             let blobs = toc.slots().iter().map(|slot| slot.blob);
             blobs.filter(|blob| self.index.copies(blob) == 0).collect()

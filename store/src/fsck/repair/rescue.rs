@@ -149,7 +149,7 @@ impl Rescue {
             self.bad.push(Bad {
                 objects: vec![name.clone()],
                 name: name.clone(),
-                toc: Some(toc.clone()),
+                toc: toc.clone(),
                 intact: BTreeSet::new(),
             });
         }
