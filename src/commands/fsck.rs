@@ -9,6 +9,7 @@ use relstore_store::backend::Backend;
 use relstore_store::event::Event;
 use relstore_store::fsck::repair::{self, Action, Left, Origin, Outcome, Plan};
 use relstore_store::fsck::{self, Depth, Problem, Report};
+use relstore_store::id::ReleaseId;
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -203,7 +204,7 @@ fn text(
     match report.depth {
         Depth::Quick => text.push_str("structure checked; `--full` reads the contents, too\n"),
         Depth::Full if repaired.is_some_and(|done| !done.outcome.actions.is_empty()) => {
-            text.push_str("checked again after the repair\n")
+            text.push_str("checked again after the repair\n");
         }
         Depth::Full => text.push_str(&format!(
             "{} checked in {}\n",
@@ -249,7 +250,8 @@ fn problems(problems: &[Problem]) -> String {
         text.push_str(&format!("  {}\n", printable(&problem.fault.to_string())));
         let affects = &problem.affects;
         if !affects.releases.is_empty() {
-            let releases: Vec<String> = affects.releases.iter().map(|id| id.short()).collect();
+            let ids = affects.releases.iter();
+            let releases: Vec<String> = ids.map(ReleaseId::short).collect();
             text.push_str(&format!("  affects release {}\n", releases.join(", ")));
         }
         if !affects.outputs.is_empty() {
