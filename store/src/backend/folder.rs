@@ -274,7 +274,7 @@ impl Folder {
         let plain = |part: &str| {
             !matches!(part, "" | "." | "..")
                 && !part.contains('\0')
-                && !part.starts_with(fs::TEMP_PREFIX)
+                && !(self.confined && part.starts_with(fs::TEMP_PREFIX))
         };
         if !name.split('/').all(plain) || name.split('/').next() == Some(PRIVATE) {
             return refuse("no object can have this name");
