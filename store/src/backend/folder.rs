@@ -271,10 +271,9 @@ impl Folder {
                 what: what.to_owned(),
             })
         };
+        let unfinished = |part: &str| self.confined && part.starts_with(fs::TEMP_PREFIX);
         let plain = |part: &str| {
-            !matches!(part, "" | "." | "..")
-                && !part.contains('\0')
-                && !part.starts_with(fs::TEMP_PREFIX)
+            !matches!(part, "" | "." | "..") && !part.contains('\0') && !unfinished(part)
         };
         if !name.split('/').all(plain) || name.split('/').next() == Some(PRIVATE) {
             return refuse("no object can have this name");

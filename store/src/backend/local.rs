@@ -86,7 +86,7 @@ impl Backend for LocalBackend {
     }
 
     async fn left_over(&self) -> Result<Vec<Object>, StoreError> {
-        self.blocking(move |folder| folder.left_over()).await
+        self.blocking(Folder::left_over).await
     }
 
     fn spool(&self) -> PathBuf {
