@@ -139,16 +139,44 @@ impl Store {
             }
             return Ok(());
         }
-        let (blob, parts) = index.read_parts(self.backend.as_ref(), &read);
+        let mut first = None;
+        for copy in index.copies_of_long(&read) {
+            match self.keep_copy(index, raw, &copy).await {
+                Ok(()) => return Ok(()),
+                // What a damaged copy left is written over by the next.
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or(StoreError::Interrupted))
+    }
+
+    /// Puts a long blob into the raw file part by part.
+    async fn keep_copy(
+        &self,
+        index: &Index,
+        raw: &Arc<Raw>,
+        read: &BlobRead,
+    ) -> Result<(), StoreError> {
+        let (blob, parts) = index.read_parts(self.backend.as_ref(), read);
         let (mut parts, mut offset) = (std::pin::pin!(parts), 0);
-        // Its digest is compared when it goes into the archive.
+        let mut digest = blake3::Hasher::new();
         while let Some(part) = parts.next().await {
             let part = part?;
             let length = part.len() as u64;
+            let hashed = part.clone();
+            let work = move || {
+                digest.update(&hashed);
+                digest
+            };
+            let hash = tokio::task::spawn_blocking(work);
             raw.put(&blob, offset, part).await?;
+            digest = hash.await.map_err(|_| StoreError::Interrupted)?;
             offset += length;
         }
-        Ok(())
+        match BlobId::from(digest.finalize()) == blob {
+            true => Ok(()),
+            false => Err(index.damaged(read, &blob)),
+        }
     }
 }
 

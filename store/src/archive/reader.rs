@@ -1,7 +1,7 @@
 //! The members of an archive, one after the other, each checked: its header, its name, and what it
 //! may be. Reads ustar, GNU's and pax headers as GNU tar, bsdtar and git write them.
 //!
-//! Memory is bounded: by [`MAX_EXTENSION`](super::MAX_EXTENSION) for an extension header, by
+//! Memory is bounded: by [`MAX_EXTENSION`] for an extension header, by
 //! [`MAX_NAMES`](super::MAX_NAMES) for all names. Content is handed on in pieces.
 
 use tar::{EntryType, Header};
