@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     build, check, deploy, diff, export, fsck, gc, history, import, init, list, manifest, pin, pull,
-    push, rollback, serve, show, status, verify,
+    push, rollback, serve, show, status, store, verify,
 };
 
 /// The list of exit codes under `relstore --help`.
@@ -82,6 +82,7 @@ pub(crate) enum Command {
     Gc(gc::Args),
     Serve(serve::Args),
     Fsck(fsck::Args),
+    Store(store::Args),
 }
 
 /// The environment that a command is for.

@@ -21,4 +21,5 @@ pub(crate) mod rollback;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod verify;

@@ -69,6 +69,7 @@ fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Gc(args) => commands::gc::run(context, &args),
         Command::Serve(args) => commands::serve::run(context, &args),
         Command::Fsck(args) => commands::fsck::run(context, &args),
+        Command::Store(args) => commands::store::run(context, &args),
         Command::Deploy(args) => commands::deploy::run(context, &args),
         Command::Rollback(args) => commands::rollback::run(context, &args),
         Command::Status(args) => commands::status::run(context, &args),

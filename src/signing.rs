@@ -6,15 +6,19 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use relstore_store::Store;
 use relstore_store::allowed_signers::AllowedSigners;
+use relstore_store::id::ReleaseId;
 use relstore_store::revoked::RevokedKeys;
 use relstore_store::signature::{
     Fingerprint, KeySigner, Namespace, SignError, Signature, Signer, checked, fingerprint_of,
 };
+use relstore_store::trust::{TrustError, check_release};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::config::Config;
+use crate::config::remote::Remote;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
 
@@ -85,6 +89,32 @@ fn unreadable(path: &Path, what: &str, error: &std::io::Error) -> CommandError {
 
 fn read(path: &Path, what: &str) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| unreadable(path, what, &error))
+}
+
+/// Refuses a release of a store from which only signed ones are taken.
+pub(crate) async fn require(
+    context: &Context,
+    config: Option<&Config>,
+    remote: &Remote,
+    store: &Store,
+    release: &ReleaseId,
+) -> Result<()> {
+    if !remote.require_signatures {
+        return Ok(());
+    }
+    let signers = allowed_signers(config)?;
+    let judged = check_release(store, release, &signers, context.now()).await;
+    let error = match judged {
+        Ok(_) => return Ok(()),
+        Err(TrustError::Store(error)) => return Err(error.into()),
+        Err(error) => error,
+    };
+    let message = format!("{} is not taken from {}", release.short(), remote.name);
+    let refused = CommandError::bad_input(message).caused_by(&error);
+    Err(match error.hint() {
+        Some(hint) => refused.hint(hint),
+        None => refused,
+    })
 }
 
 /// A key of which only the agent has the private half.

@@ -5,6 +5,7 @@ use crate::common::TestEnv;
 const COMMANDS: &[&str] = &[
     "init", "build", "import", "export", "check", "list", "show", "manifest", "diff", "push",
     "pull", "deploy", "rollback", "status", "verify", "history", "pin", "gc", "fsck", "serve",
+    "store",
 ];
 
 #[test]

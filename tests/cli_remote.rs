@@ -188,3 +188,27 @@ fn garbage_goes_in_two_runs_and_pins_hold() {
     assert!(env.run(["pin"]).ok().stdout.starts_with("no pin in"));
     env.run(["pin", &pinned.to_string(), "--remove"]).fails(3);
 }
+
+#[test]
+fn a_remote_may_require_signatures() {
+    let env = env();
+    let release = env.stored(FIRST, &"a".repeat(40));
+    env.run(["push"]).ok();
+    std::fs::remove_dir_all(env.store()).expect("the store is ours");
+    env.write(
+        "relstore.toml",
+        "app = \"notes\"\n[store.remotes.mirror]\nurl = \"./mirror\"\nrequire_signatures = true\n",
+    );
+    let refused = env.run(["pull", &release.to_string()]).fails(3);
+    let told = format!("{} is not taken from mirror", release.short());
+    assert!(refused.stderr.contains(&told), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("has no provenance"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!env.store().join("releases").exists(), "nothing was taken");
+    // By its URL it is the same remote.
+    env.run(["pull", &release.to_string(), "--from", "./mirror"])
+        .fails(3);
+}

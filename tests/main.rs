@@ -13,6 +13,7 @@ mod cli_records;
 mod cli_remote;
 mod cli_serve;
 mod cli_store;
+mod cli_store_init;
 mod common;
 #[cfg(feature = "e2e")]
 mod e2e;

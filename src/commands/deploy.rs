@@ -27,6 +27,7 @@ use crate::progress::{Progress, Task, seconds};
 use crate::release_name::short_commit;
 use crate::remote;
 use crate::said::Said;
+use crate::signing;
 use crate::stored::{block_on, find, resolve_waiting};
 use crate::time::{local_minute, milliseconds};
 
@@ -71,9 +72,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 async fn wanted(context: &Context, config: &Config, args: &Args) -> Result<(Store, ReleaseId)> {
     let place = context.store_place(Some(config))?;
     let Place::Folder(folder) = &place else {
-        let store = remote::open(context, &remote::at(context, Some(config), place)).await?;
+        let remote = remote::at(context, Some(config), place);
+        let store = remote::open(context, &remote).await?;
         let wait = args.source.wait;
         let release = resolve_waiting(context, Some(config), &store, &args.release, wait).await?;
+        signing::require(context, Some(config), &remote, &store, &release).await?;
         return Ok((store, release));
     };
     let from = args.source.from.as_deref();

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::exit_code::ExitCode;
 use crate::output::{bytes, count};
 use crate::progress::{Progress, Task, seconds};
-use crate::stored::{block_on, open};
+use crate::stored::{block_on, open, refresh_listing};
 
 /// Remove what nothing keeps from the store
 ///
@@ -55,6 +55,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         };
         let done = store.run_gc(&plan, &listener).await?;
         progress.end(&task);
+        refresh_listing(context, &store).await;
         let text = collected(&plan, &done, &retention);
         context
             .output

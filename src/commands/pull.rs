@@ -13,7 +13,8 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::exit_code::ExitCode;
 use crate::remote;
-use crate::stored::{block_on, resolve_waiting};
+use crate::signing;
+use crate::stored::{block_on, refresh_listing, resolve_waiting};
 
 /// Fetch releases from another store
 ///
@@ -77,11 +78,13 @@ pub(crate) async fn pull(
     for name in names {
         let release = resolve_waiting(context, config, &from, name, wait).await?;
         if !releases.contains(&release) {
+            signing::require(context, config, remote, &from, &release).await?;
             releases.push(release);
         }
     }
     let to = Store::open_or_create(folder).await?;
     let moved = carry(context, "pull", &from, &to, &releases).await?;
+    refresh_listing(context, &to).await;
     Ok(Done {
         releases,
         place: from.place(),

@@ -12,7 +12,7 @@ use crate::exit_code::ExitCode;
 use crate::output::bytes;
 use crate::progress::{Progress, Task};
 use crate::remote;
-use crate::stored::{block_on, open, resolve};
+use crate::stored::{block_on, open, refresh_listing, resolve};
 
 /// Send releases to another store
 ///
@@ -82,6 +82,7 @@ pub(crate) async fn push(
 ) -> Result<Done> {
     let to = remote::open(context, remote).await?;
     let moved = carry(context, "push", store, &to, releases).await?;
+    refresh_listing(context, &to).await;
     Ok(Done {
         releases: releases.to_vec(),
         place: to.place(),

@@ -30,6 +30,7 @@ pub mod name;
 mod pack;
 pub mod package;
 pub mod place;
+pub mod probe;
 pub mod record;
 pub mod refs;
 pub mod release;

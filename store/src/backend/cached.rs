@@ -106,6 +106,10 @@ impl Backend for CachedBackend {
         self.inner.settle(folder).await
     }
 
+    async fn refuses_to_replace(&self, name: &str) -> Result<Option<bool>, StoreError> {
+        self.inner.refuses_to_replace(name).await
+    }
+
     async fn left_over(&self) -> Result<Vec<Object>, StoreError> {
         self.inner.left_over().await
     }
