@@ -100,7 +100,8 @@ async fn a_cut_bundle_is_not_taken_for_what_its_index_says() {
     let bytes = std::fs::read(&bundle).unwrap();
     std::fs::remove_file(&bundle).unwrap();
     std::fs::write(&bundle, &bytes[..bytes.len() / 2]).unwrap();
-    let error = Store::open(&at).await.unwrap().index().await.unwrap_err();
+    let store = Store::open(&at).await.unwrap();
+    let error = store.read_blob(&blob).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     let name = bundle.file_name().unwrap().to_str().unwrap();
     assert!(error.to_string().contains(name), "{error}");
@@ -164,16 +165,19 @@ async fn a_table_that_promises_terabytes_is_an_error() {
 async fn a_footer_that_announces_four_gigabytes_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("store");
-    stored(&at, b"content").await;
+    let blob = stored(&at, b"content").await;
     let name = format!("{}-0.tar.zst", BundleHash::of(b"sparse"));
-    let file = std::fs::File::create(at.join("bundles").join(name)).unwrap();
+    let file = std::fs::File::create(at.join("bundles").join(&name)).unwrap();
     let size = 5u64 << 30;
     file.set_len(size).unwrap();
     let mut footer = u32::MAX.to_le_bytes().to_vec();
     footer.extend_from_slice(b"RSBUNDL1");
     std::os::unix::fs::FileExt::write_all_at(&file, &footer, size - 12).unwrap();
-    let error = Store::open(&at).await.unwrap().index().await.unwrap_err();
-    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    let store = Store::open(&at).await.unwrap();
+    let error = store.read_blob(&BlobId::of(b"other")).await.unwrap_err();
+    assert!(error.to_string().contains(&name), "{error}");
+    // What lies in the other bundle is as good as ever.
+    assert_eq!(store.read_blob(&blob).await.unwrap(), "content");
 }
 
 #[tokio::test]
