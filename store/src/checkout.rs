@@ -14,12 +14,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::error::{IoContext, StoreError};
 use crate::id::{BlobId, ReleaseId};
-use crate::index::{Index, Read};
+use crate::index::{Index, Read, WHOLE_FRAMES};
 use crate::manifest::{Kind, Manifest};
 use crate::store::Store;
-
-/// How many frames a blob may lie in to be read as a whole.
-const WHOLE_FRAMES: usize = 4;
 
 impl Store {
     /// Lays a release out in an empty folder, as it was imported: shared and writable folders are

@@ -7,7 +7,7 @@
 //! ```
 //! Roots: pins, what hosts serve or served within the retention time, the newest releases, those of
 //! the retention time, and what build steps made lately. No lock: whoever writes looks at the
-//! tombstones ([`crate::relied`]). Ages are differences between times of the store itself.
+//! tombstones (`relied`). Ages are differences between times of the store itself.
 
 mod decide;
 mod inventory;
@@ -28,6 +28,8 @@ use crate::tombstone::{bury, forget};
 const AFTERLIFE: u32 = 10;
 /// Objects handled at once.
 const PARALLEL: usize = 16;
+/// Reads at once of what is compared before its other copy is deleted.
+const CHECKS: usize = 4;
 
 /// What is kept, and how long things wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +94,8 @@ pub struct Plan {
     pub forget: Vec<String>,
     /// Bundles that are put together anew.
     pub repack: Vec<Repack>,
+    /// What lies in bundles that are deleted and is kept: other bundles have it, too.
+    superseded: Vec<BlobId>,
     grace: Duration,
     made: Made,
 }
@@ -156,7 +160,8 @@ impl Store {
     ///
     /// # Errors
     /// Those of the backend; [`StoreError::PlanTooOld`] when the plan is older than half of its
-    /// grace period.
+    /// grace period; [`StoreError::Damaged`] when what would be left of a blob is not sound. Nothing is
+    /// deleted then.
     pub async fn run_gc(&self, plan: &Plan, events: Listener<'_>) -> Result<Collected, StoreError> {
         let mut done = Collected::default();
         let backend = self.backend.as_ref();
@@ -168,6 +173,7 @@ impl Store {
             .try_collect::<()>()
             .await?;
         done.buried = plan.bury.len();
+        self.check_superseded(plan).await?;
         for dead in &plan.delete {
             // Who stood still meanwhile does not know what was published since it looked.
             plan.check_age()?;
@@ -189,6 +195,24 @@ impl Store {
             done.buried += repack.bundles.len();
         }
         Ok(done)
+    }
+
+    /// Reads what stays only because another bundle has it: the copy that goes may be the only
+    /// sound one.
+    async fn check_superseded(&self, plan: &Plan) -> Result<(), StoreError> {
+        if plan.superseded.is_empty() {
+            return Ok(());
+        }
+        *self.tombstones.write().await = None;
+        *self.index.write().await = None;
+        let index = self.index().await?;
+        let reads = index.plan_reads(&plan.superseded)?;
+        let check = |read| {
+            let index = &index;
+            async move { index.check(self.backend.as_ref(), &read).await }
+        };
+        let checks = futures::stream::iter(reads).map(check);
+        checks.buffer_unordered(CHECKS).try_collect().await
     }
 
     /// Writes the live blobs of some bundles into a new one, and buries the old ones.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 
 use crate::backend::{Backend, Content, Object};
 use crate::bundle::reader;
@@ -16,6 +16,9 @@ use crate::bundle::toc::{Slot, Toc};
 use crate::error::StoreError;
 use crate::id::BlobId;
 use crate::tombstone::Tombstones;
+
+/// How many frames a blob may lie in to be kept in memory.
+pub(crate) const WHOLE_FRAMES: usize = 4;
 
 /// Name of a bundle object, without folder and ending: `<hash>-<generation>`.
 pub(crate) fn stem<'a>(name: &'a str, prefix: &str, suffix: &str) -> Option<&'a str> {
@@ -211,6 +214,23 @@ impl Index {
     ) -> Result<Vec<(BlobId, Bytes)>, StoreError> {
         let Bundle { name, toc, .. } = &self.bundles[read.bundle as usize];
         reader::read_slots(backend, name, toc, read.frames.clone(), &read.slots).await
+    }
+
+    /// Reads what is to be read, from this bundle and no other copy, and compares it with the ids.
+    pub(crate) async fn check(&self, backend: &dyn Backend, read: &Read) -> Result<(), StoreError> {
+        if read.frames() <= WHOLE_FRAMES {
+            return self.read_copy(backend, read).await.map(drop);
+        }
+        let (blob, parts) = self.read_parts(backend, read);
+        let mut parts = std::pin::pin!(parts);
+        let mut hasher = blake3::Hasher::new();
+        while let Some(part) = parts.next().await {
+            hasher.update(&part?);
+        }
+        match BlobId::from(hasher.finalize()) == blob {
+            true => Ok(()),
+            false => Err(self.damaged(read, &blob)),
+        }
     }
 
     /// One blob from the first bundle that has it whole; the error is that of the first.

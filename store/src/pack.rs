@@ -18,12 +18,10 @@ use crate::event::Event;
 use crate::file::{Bytes, LongFile};
 use crate::fs;
 use crate::id::{BlobId, BundleHash};
-use crate::index::{Index, Read};
+use crate::index::{Index, Read, WHOLE_FRAMES};
 use crate::spool;
 use crate::store::Store;
 
-/// How many frames a blob may lie in to be kept in memory.
-const WHOLE_FRAMES: usize = 4;
 /// Reads that run ahead of the packing.
 const READ_AHEAD: usize = 4;
 

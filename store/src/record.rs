@@ -10,10 +10,11 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use crate::backend::Content;
 use crate::error::StoreError;
 use crate::generation::{Named, split};
 use crate::id::{RecordId, ReleaseId};
-use crate::signature::Signature;
+use crate::signature::{Namespace, Signature};
 use crate::store::Store;
 
 /// What a damaged object in a folder means for its reader.
@@ -98,7 +99,8 @@ impl Store {
     }
 
     /// Adds a signature over a record; the record need not be there yet. A second signature by the
-    /// same key says nothing new (ECDSA never gives the same twice), so the first one stays.
+    /// same key says nothing new (ECDSA never gives the same twice), so the first one stays; but
+    /// one that does not fit the record, which anybody can write, keeps no right one out.
     ///
     /// # Errors
     /// Those of the backend.
@@ -121,13 +123,35 @@ impl Store {
         let key = signature.fingerprint().hex();
         let name = Named::new(format!("{name}.{key}"), ".sig");
         let text = Bytes::copy_from_slice(signature.text().as_bytes());
-        match self.put_named(name.clone(), text).await {
-            Err(StoreError::Conflict { .. }) => match self.get_named(&name).await? {
-                Some((name, text)) => parse_signature(name, &text, &key).map(drop),
-                None => Ok(()),
-            },
+        match self.put_named(name.clone(), text.clone()).await {
+            Err(StoreError::Conflict { .. }) => self.put_signature_again(&name, text).await,
             put => put,
         }
+    }
+
+    /// Stores a signature under the first generation that is free, unless a right one is there.
+    async fn put_signature_again(&self, named: &Named, text: Bytes) -> Result<(), StoreError> {
+        let record = named.stem.rsplit_once('.').map_or("", |(record, _)| record);
+        let record = Named::new(record.to_owned(), ".json");
+        let record = self.get_named(&record).await?;
+        let purpose = match named.stem.starts_with("derivations/") {
+            true => Namespace::Derivation,
+            false => Namespace::Record,
+        };
+        for name in (0..=u32::MAX).map(|n| named.generation(n)) {
+            let Some(present) = self.backend.get(&name).await? else {
+                return self.backend.put(&name, Content::Bytes(text)).await;
+            };
+            let right = || {
+                let present = Signature::parse(&present).ok()?;
+                let (_, json) = record.as_ref()?;
+                Some(present.matches(purpose, json))
+            };
+            if present == text || right().unwrap_or(record.is_none()) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// All signatures over records of a release, sorted by record, then key. They are as found:
@@ -150,7 +174,7 @@ impl Store {
         prefix: &str,
         on_damage: OnDamage,
     ) -> Result<Vec<(RecordId, Signature)>, StoreError> {
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<(RecordId, String), Vec<Signature>> = BTreeMap::new();
         for object in self.backend.list(prefix).await? {
             let stem = object
                 .name
@@ -167,11 +191,18 @@ impl Store {
                     Err(_) if on_damage == OnDamage::Skip => continue,
                     parsed => parsed?,
                 };
-                found.entry((record, key)).or_insert(signature);
+                let of_key = found.entry((record, key)).or_default();
+                if of_key.iter().all(|other| other.text() != signature.text()) {
+                    of_key.push(signature);
+                }
             }
         }
-        let plain = |((record, _), signature)| (record, signature);
-        Ok(found.into_iter().map(plain).collect())
+        let of_key = |((record, _), signatures): ((RecordId, String), Vec<Signature>)| {
+            signatures
+                .into_iter()
+                .map(move |signature| (record, signature))
+        };
+        Ok(found.into_iter().flat_map(of_key).collect())
     }
 }
 

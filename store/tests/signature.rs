@@ -202,3 +202,43 @@ async fn second_signature_by_one_key_leaves_the_first() {
             .is_ok()
     );
 }
+
+#[tokio::test]
+async fn a_signature_that_does_not_fit_keeps_no_right_one_out() {
+    let (folder, release) = (tempfile::tempdir().unwrap(), ReleaseId::of(b"release"));
+    make_key(folder.path(), "ed25519", "");
+    let store = Store::open_or_create(&folder.path().join("store"))
+        .await
+        .unwrap();
+    let record = store.put_record(&release, CONTENT).await.unwrap();
+    let signer = signer(folder.path()).unwrap();
+    let wrong = signer
+        .sign(Namespace::Record, b"something else")
+        .await
+        .unwrap();
+    store
+        .put_signature(&release, &record, &wrong)
+        .await
+        .unwrap();
+    let right = signer.sign(Namespace::Record, CONTENT).await.unwrap();
+    store
+        .put_signature(&release, &record, &right)
+        .await
+        .unwrap();
+    let found = store.signatures(&release).await.unwrap();
+    assert!(
+        found
+            .iter()
+            .any(|(_, one)| one.matches(Namespace::Record, CONTENT))
+    );
+    // Again, and the other way round, adds nothing.
+    store
+        .put_signature(&release, &record, &right)
+        .await
+        .unwrap();
+    store
+        .put_signature(&release, &record, &wrong)
+        .await
+        .unwrap();
+    assert_eq!(store.signatures(&release).await.unwrap().len(), 2);
+}

@@ -41,6 +41,7 @@ pub(super) fn decide(inventory: &Inventory, retention: &Retention, made: Made) -
         spare: Vec::new(),
         forget: Vec::new(),
         repack,
+        superseded: Vec::new(),
         grace,
         made,
     };
@@ -68,6 +69,16 @@ pub(super) fn decide(inventory: &Inventory, retention: &Retention, made: Made) -
             plan.forget.push(crate::tombstone::name(name));
         }
     }
+    let deleted: HashSet<&str> = plan.delete.iter().map(|dead| dead.name.as_str()).collect();
+    for bundle in &inventory.bundles {
+        if deleted.contains(bundle.name.as_str()) {
+            let blobs = bundle.blobs.iter().map(|(blob, _)| *blob);
+            plan.superseded
+                .extend(blobs.filter(|blob| inventory.blobs.contains(blob)));
+        }
+    }
+    plan.superseded.sort_unstable();
+    plan.superseded.dedup();
     // Nobody finds a release of which a part is missing: its marker goes first.
     plan.delete
         .sort_by_key(|dead| (order(&dead.name), dead.name.clone()));
@@ -122,16 +133,22 @@ fn fates<'a>(
     }
     for ((thing, _), objects) in &things {
         let needed = needed(inventory, thing, &needed_derivations);
-        let without = objects
+        // Of a thing that is needed the generations without a tombstone stay, or all, when each has
+        // one. Of markers, which come again each time a release is stored, the newest.
+        let sound = |object: &Object| !inventory.tombstones.has(&object.name);
+        let newest = objects
             .iter()
-            .any(|object| !inventory.tombstones.has(&object.name));
+            .filter(|object| sound(object))
+            .max_by_key(|object| (object.modified, &object.name));
+        let is_marker = thing.starts_with("releases/");
         for object in objects {
-            // Of a thing that is needed, generations with a tombstone are not, when there is one without.
-            let spare = !without || !inventory.tombstones.has(&object.name);
-            let fate = if needed && spare {
-                Fate::Stays
-            } else {
-                Fate::Goes
+            let stays = newest.is_none_or(|newest| match is_marker {
+                true => newest.name == object.name,
+                false => sound(object),
+            });
+            let fate = match needed && stays {
+                true => Fate::Stays,
+                false => Fate::Goes,
             };
             fates.insert(object.name.as_str(), fate);
         }

@@ -341,3 +341,59 @@ async fn what_a_writer_that_was_ended_left_goes_and_foreign_names_stay() {
         .collect();
     assert_eq!(left, ["format.json", "notes/todo.txt"]);
 }
+
+#[tokio::test]
+async fn the_only_sound_copy_is_not_deleted() {
+    let backend = Arc::new(MemoryBackend::default());
+    let store = open(&backend).await;
+    let mut releases = Vec::new();
+    for at in 0..40 {
+        let files = tree(&["same", &format!("{at}")]);
+        releases.push(import(&store, files.path()).await.unwrap());
+    }
+    let before = backend.list("bundles/").await.unwrap();
+    backend.wait(2 * DAY);
+    collect(&store, &strict()).await;
+    let listed = backend.list("bundles/").await.unwrap();
+    let new = listed
+        .into_iter()
+        .find(|one| before.iter().all(|old| old.name != one.name));
+    let new = new.unwrap().name;
+    let whole = backend.get(&new).await.unwrap().unwrap();
+    let mut bytes = whole.to_vec();
+    bytes[100] ^= 1;
+    backend.damage(&new, bytes.into());
+    backend.wait(2 * DAY);
+    let plan = store.plan_gc(&strict()).await.unwrap();
+    assert_eq!(plan.delete.len(), 80);
+    let error = store.run_gc(&plan, &|_| ()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    let store = open(&backend).await;
+    for release in &releases {
+        readable(&store, release).await.unwrap();
+    }
+    backend.damage(&new, whole);
+    backend.wait(2 * DAY);
+    collect(&open(&backend).await, &strict()).await;
+    assert_eq!(backend.list("bundles/").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn of_the_markers_of_a_release_the_newest_stays() {
+    let backend = Arc::new(MemoryBackend::default());
+    let files = tree(&["x"]);
+    for _ in 0..5 {
+        import(&open(&backend).await, files.path()).await.unwrap();
+    }
+    assert_eq!(backend.list("releases/").await.unwrap().len(), 5);
+    let store = open(&backend).await;
+    for _ in 0..2 {
+        backend.wait(DAY);
+        collect(&store, &strict()).await;
+    }
+    let left = backend.list("releases/").await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(left[0].name.ends_with("-4"), "{left:?}");
+    let release = import(&open(&backend).await, files.path()).await.unwrap();
+    readable(&open(&backend).await, &release).await.unwrap();
+}
