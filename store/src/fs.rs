@@ -13,6 +13,14 @@ use crate::error::{IoContext, StoreError};
 /// Beginning of the names of files that are still being written; never listed.
 pub const TEMP_PREFIX: &str = ".tmp-";
 
+/// Tells tests what is done to the disk.
+macro_rules! done {
+    ($effect:ident, $path:expr) => {{
+        #[cfg(feature = "testing")]
+        crate::testing::traced::add(crate::testing::traced::Effect::$effect, $path);
+    }};
+}
+
 /// Makes a folder and those above it, each one durable in its parent before the next is made.
 ///
 /// # Errors
@@ -33,6 +41,7 @@ pub fn create_dirs(folder: &Path) -> Result<(), StoreError> {
         }
         made => made.at("create folder", folder)?,
     }
+    done!(Made, folder);
     sync_dir(folder.parent().unwrap_or(folder))
 }
 
@@ -48,7 +57,9 @@ pub fn sync_dir(folder: &Path) -> Result<(), StoreError> {
     };
     File::open(folder)
         .and_then(|file| file.sync_all())
-        .at("sync folder", folder)
+        .at("sync folder", folder)?;
+    done!(SyncedFolder, folder);
+    Ok(())
 }
 
 /// An unnamed-to-others file in `folder`, removed when dropped; see [`publish`].
@@ -85,8 +96,9 @@ pub fn publish_as(
         .set_permissions(mode)
         .at("set the mode of", name)?;
     temp.as_file().sync_all().at("sync", name)?;
+    done!(Synced, name);
     match temp.persist_noclobber(name) {
-        Ok(_) => {}
+        Ok(_) => done!(Named, name),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
             // Its writer may be about to sync the folder, or was killed before it could.
             sync_dir(name.parent().unwrap_or(Path::new(".")))?;
