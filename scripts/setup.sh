@@ -6,7 +6,8 @@
 #           MariaDB, sshd)
 #   test    also test it: nix, b3sum, a load generator, cargo-nextest, Garage, schemas of record
 #           formats, pnpm and Yarn
-#   bench   what demo needs, and what to compare with: rsync, zstd, nix; a load generator
+#   bench   what demo needs, and what to compare with: rsync, zstd, nix, casync, ostree, restic, borg;
+#           a load generator
 #   lint    compile relstore; rustfmt, clippy, cargo-deny
 #   fuzz    compile relstore; nightly Rust, cargo-fuzz
 #
@@ -81,6 +82,11 @@ if [ "$mode" = bench ]; then
     program wrk wrk
     program python3 python3
     program nix-store nix-bin
+    program casync casync
+    program ostree ostree
+    program restic restic
+    program borg borgbackup
+    program b3sum b3sum
     program zstd zstd
     [ -x /usr/bin/time ] || missing+=(time)
 fi
