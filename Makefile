@@ -49,4 +49,4 @@ fuzz: ## run each decoder's fuzz target for FUZZ_TIME seconds (default 60)
 
 clean: ## remove what was compiled and what the tests and the demo left
 	cargo clean
-	rm -rf /var/tmp/relstore-test /var/tmp/relstore-demo /var/tmp/relstore-bench /var/tmp/relstore-bench-import
+	rm -rf /var/tmp/relstore-test /var/tmp/relstore-demo /var/tmp/relstore-bench /var/tmp/relstore-bench-import /var/tmp/relstore-bench-store /dev/shm/relstore-bench-thousand /dev/shm/relstore-bench-remote

@@ -6,7 +6,8 @@
 #           MariaDB, sshd)
 #   test    also test it: nix, b3sum, a load generator, cargo-nextest, Garage, schemas of record
 #           formats, pnpm and Yarn
-#   bench   what demo needs, and what to compare with: rsync, zstd, nix; a load generator
+#   bench   what demo needs, and what to compare with: rsync, zstd, nix, casync, ostree, restic,
+#           borg, rclone; a load generator; buckets only where Garage is installed (test)
 #   lint    compile relstore; rustfmt, clippy, cargo-deny
 #   fuzz    compile relstore; nightly Rust, cargo-fuzz
 #
@@ -16,7 +17,7 @@
 set -euo pipefail
 
 mode=${1:-}
-case $mode in build|demo|test|bench|lint|fuzz) ;; *) sed -n '2,11p' "$0" >&2; exit 2 ;; esac
+case $mode in build|demo|test|bench|lint|fuzz) ;; *) sed -n '2,13p' "$0" >&2; exit 2 ;; esac
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/sbin"
 
 missing=()
@@ -78,9 +79,15 @@ fi
 
 if [ "$mode" = bench ]; then
     program rsync rsync
+    program rclone rclone
     program wrk wrk
     program python3 python3
     program nix-store nix-bin
+    program casync casync
+    program ostree ostree
+    program restic restic
+    program borg borgbackup
+    program b3sum b3sum
     program zstd zstd
     [ -x /usr/bin/time ] || missing+=(time)
 fi

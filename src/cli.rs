@@ -81,8 +81,8 @@ pub(crate) enum Command {
     Pin(pin::Args),
     Gc(gc::Args),
     Serve(serve::Args),
-    Fsck(fsck::Args),
     Store(store::Args),
+    Fsck(fsck::Args),
 }
 
 /// The environment that a command is for.

@@ -1,5 +1,6 @@
 //! The few questions the program itself asks git about a project. Reading sources is the builder's.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -7,6 +8,9 @@ use std::process::{Command, Output, Stdio};
 use relstore_builder::BuildError;
 
 use crate::output::printable;
+
+/// Commits that are named to git at once.
+const MAX_ARGUMENTS: usize = 5_000;
 
 /// Why git does not say what a name means: what it said, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +106,37 @@ pub(crate) fn subject(project: &Path, commit: &str) -> Option<String> {
         .success()
         .then(|| String::from_utf8(output.stdout).ok())??;
     Some(text.trim().to_owned()).filter(|subject| !subject.is_empty())
+}
+
+/// The first lines of the messages of commits, by commit written out; without those that git does
+/// not tell.
+pub(crate) fn subjects(project: &Path, commits: &[&str]) -> HashMap<String, String> {
+    let hex = |commit: &&&str| {
+        let digit = |c| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+        matches!(commit.len(), 40 | 64) && commit.bytes().all(digit)
+    };
+    let commits: Vec<&str> = commits.iter().filter(hex).copied().collect();
+    let mut subjects = HashMap::new();
+    // One process for all of them, as far as a command line is long.
+    for commits in commits.chunks(MAX_ARGUMENTS) {
+        let mut arguments = vec![
+            "log",
+            "--no-walk=unsorted",
+            "--no-show-signature",
+            "--ignore-missing",
+            "--format=%H %s",
+            "--end-of-options",
+        ];
+        arguments.extend(commits);
+        let Ok(output) = git(project, &arguments) else {
+            break;
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        subjects
+            .extend(lines.map(|(commit, subject)| (commit.to_owned(), subject.trim().to_owned())));
+    }
+    subjects
 }
 
 fn git(project: &Path, arguments: &[&str]) -> io::Result<Output> {

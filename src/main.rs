@@ -7,6 +7,7 @@ mod context;
 mod credentials;
 mod error;
 mod exit_code;
+mod facts;
 mod git;
 mod hosts;
 mod output;
@@ -68,8 +69,8 @@ fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Pin(args) => commands::pin::run(context, &args),
         Command::Gc(args) => commands::gc::run(context, &args),
         Command::Serve(args) => commands::serve::run(context, &args),
-        Command::Fsck(args) => commands::fsck::run(context, &args),
         Command::Store(args) => commands::store::run(context, &args),
+        Command::Fsck(args) => commands::fsck::run(context, &args),
         Command::Deploy(args) => commands::deploy::run(context, &args),
         Command::Rollback(args) => commands::rollback::run(context, &args),
         Command::Status(args) => commands::status::run(context, &args),

@@ -288,3 +288,59 @@ fn reader_that_stops_early_is_no_failure() {
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn list_remembers_what_a_hash_names_and_nothing_else() {
+    let env = env();
+    env.stored(OLD, &"a".repeat(40));
+    let one = env.run(["list", "--json"]).ok().stdout;
+    assert_eq!(env.run(["list", "--json"]).ok().stdout, one);
+    let facts: Vec<_> = std::fs::read_dir(env.project().join("../home/.cache/relstore/facts"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(facts.len(), 1);
+    std::fs::write(&facts[0], "relstore-facts 1\nrubbish").unwrap();
+    assert_eq!(env.run(["list", "--json"]).ok().stdout, one);
+    let new = env.stored(NEW, &"b".repeat(40));
+    let two = env.run(["list", "--json"]).ok().json();
+    assert_eq!(two["releases"][0]["release"], new.to_string());
+    assert_eq!(two["releases"][0]["files"], 5);
+    std::fs::remove_dir_all(env.store()).unwrap();
+    let again = env.stored(OLD, &"c".repeat(40));
+    let listed = env.run(["list", "--json"]).ok().json();
+    assert_eq!(listed["releases"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["releases"][0]["release"], again.to_string());
+    assert_eq!(
+        listed["releases"][0]["commits"],
+        serde_json::json!(["c".repeat(40)])
+    );
+}
+
+#[test]
+fn stats_tell_what_is_saved_and_what_each_release_added() {
+    let env = env();
+    let old = env.stored(OLD, &"a".repeat(40)).to_string();
+    let new = env.stored(NEW, &"b".repeat(40)).to_string();
+    let stats = env.run(["store", "stats", "--json"]).ok().json();
+    let length = |files: &[File<'_>]| files.iter().map(|(_, text, _)| text.len()).sum::<usize>();
+    assert_eq!(stats["releases"], 2);
+    assert_eq!(stats["logical_bytes"], length(OLD) + length(NEW));
+    // `artisan`, what moved and what storage has are the same in both.
+    assert_eq!(stats["blobs"], 6);
+    assert_eq!(
+        (&stats["garbage_bytes"], &stats["bundles"]),
+        (&0.into(), &2.into())
+    );
+    let growth = stats["growth"].as_array().unwrap();
+    for (at, release, new_blobs) in [(0, &new, 2), (1, &old, 4)] {
+        assert_eq!(growth[at]["release"], *release);
+        assert_eq!(growth[at]["new_blobs"], new_blobs);
+    }
+    let text = env.run(["store", "stats", "-n", "1"]).ok().stdout;
+    assert!(text.contains("in 2 bundles"), "{text}");
+    assert!(
+        text.contains(&new[..8]) && !text.contains(&old[..8]),
+        "{text}"
+    );
+}

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exit_code::ExitCode;
+use crate::facts::Facts;
 use crate::git;
 use crate::output::{bytes, count, printable, table};
 use crate::release_name::short_commit;
@@ -31,13 +32,18 @@ struct Listed {
     release: ReleaseId,
     said: Said,
     commits: Vec<String>,
-    files: usize,
+    files: u64,
     bytes: u64,
 }
 
 impl Listed {
     fn finished(&self) -> Option<&str> {
         self.said.last_build()?.finished.as_deref()
+    }
+
+    fn commit(&self) -> Option<&str> {
+        let built = self.said.origin().and_then(|build| build.commit.as_ref());
+        built.or(self.commits.first()).map(String::as_str)
     }
 }
 
@@ -49,23 +55,24 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         for (commit, release) in store.commits().await? {
             commits.entry(release).or_default().push(commit);
         }
+        let catalog = store.catalog().await?;
+        let facts = Facts::of(context, &store, &catalog).await?;
         let mut listed = Vec::new();
-        for release in store.releases().await? {
-            let manifest = store.manifest(&release).await?;
+        for (release, records) in &catalog.releases {
+            let sums = facts.sums(release);
             listed.push(Listed {
-                release,
-                said: Said::of(&store.records(&release).await?),
-                commits: commits.remove(&release).unwrap_or_default(),
-                files: manifest.file_count(),
-                bytes: manifest.content_bytes(),
+                release: *release,
+                said: facts.said(records),
+                commits: commits.remove(release).unwrap_or_default(),
+                files: sums.files,
+                bytes: sums.bytes,
             });
         }
         // `latest` goes by the store's own times, so that it and the first line always agree.
-        let latest = store.latest().await?;
         listed.sort_by(|a, b| {
             let key = |one: &Listed| {
                 (
-                    latest == Some(one.release),
+                    catalog.latest == Some(one.release),
                     one.finished().map(str::to_owned),
                 )
             };
@@ -87,14 +94,14 @@ fn text(config: Option<&Config>, listed: &[Listed], place: &str) -> String {
             .map(str::to_owned)
             .to_vec(),
     ];
+    let commits: Vec<&str> = listed.iter().filter_map(Listed::commit).collect();
+    let subjects = config.map_or_else(HashMap::new, |config| {
+        git::subjects(config.project(), &commits)
+    });
     for one in listed {
         let origin = one.said.origin();
-        let commit = origin
-            .and_then(|build| build.commit.as_ref())
-            .or(one.commits.first());
-        let subject = commit
-            .zip(config)
-            .and_then(|(commit, config)| git::subject(config.project(), commit));
+        let commit = one.commit();
+        let subject = commit.and_then(|commit| subjects.get(commit)).cloned();
         let dirty = origin.is_some_and(|build| build.dirty);
         rows.push(vec![
             one.release.short(),
@@ -106,7 +113,7 @@ fn text(config: Option<&Config>, listed: &[Listed], place: &str) -> String {
                 None if dirty => "work tree".to_owned(),
                 None => "?".to_owned(),
             },
-            count(one.files as u64),
+            count(one.files),
             bytes(one.bytes),
             printable(&subject.unwrap_or_default()),
         ]);

@@ -19,6 +19,8 @@ use crate::tombstone::Tombstones;
 
 /// How many frames a blob may lie in to be kept in memory.
 pub(crate) const WHOLE_FRAMES: usize = 4;
+/// Tables that are read at once.
+const TABLES: usize = 16;
 
 /// Name of a bundle object, without folder and ending: `<hash>-<generation>`.
 pub(crate) fn stem<'a>(name: &'a str, prefix: &str, suffix: &str) -> Option<&'a str> {
@@ -67,11 +69,21 @@ impl Index {
             .filter_map(|object| Some((stem(&object.name, "index/", "")?.to_owned(), object)))
             .collect();
         let mut index = Self::default();
-        for bundle in bundles {
-            let Some(stem) = stem(&bundle.name, "bundles/", ".tar.zst").map(str::to_owned) else {
+        let read = |bundle: Object| {
+            let stem = stem(&bundle.name, "bundles/", ".tar.zst").map(str::to_owned);
+            let indexes = &indexes;
+            async move {
+                let stem = stem?;
+                let toc = table(backend, &bundle, &stem, indexes.get(&stem)).await;
+                Some((bundle, toc))
+            }
+        };
+        let mut found = futures::stream::iter(bundles).map(read).buffered(TABLES);
+        while let Some(found) = found.next().await {
+            let Some((bundle, toc)) = found else {
                 continue;
             };
-            let toc = match table(backend, &bundle, &stem, indexes.get(&stem)).await {
+            let toc = match toc {
                 // One bundle that cannot be read must not hide the others.
                 Err(StoreError::Damaged { name, what }) => {
                     index.broken.push(Broken { name, what });

@@ -62,6 +62,26 @@ impl Store {
         Ok(found.into_iter().map(|(record, _)| record).collect())
     }
 
+    /// One record about a release; `None` when it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when it does not hash to its name.
+    pub async fn record(
+        &self,
+        release: &ReleaseId,
+        id: &RecordId,
+    ) -> Result<Option<Record>, StoreError> {
+        let name = Named::new(format!("records/{release}/{id}"), ".json");
+        match self.get_named(&name).await? {
+            Some((_, json)) if RecordId::of(&json) == *id => Ok(Some(Record { id: *id, json })),
+            Some((name, _)) => Err(StoreError::Damaged {
+                name,
+                what: "it does not match its id".into(),
+            }),
+            None => Ok(None),
+        }
+    }
+
     /// All records in a folder, whose name ends in `/`, with the time when the store got them.
     pub(crate) async fn records_in(
         &self,
