@@ -139,6 +139,11 @@ impl Context {
         }
     }
 
+    /// A path that somebody typed, from the working directory; without parts that say nothing.
+    pub(crate) fn path(&self, typed: &Path) -> PathBuf {
+        self.folder.join(typed).components().collect()
+    }
+
     /// The store: `--store`, `RELSTORE_STORE`, the file, the default for the app.
     pub(crate) fn store_place(&self, config: Option<&Config>) -> Result<Place> {
         if let Some(text) = &self.store {
@@ -146,7 +151,7 @@ impl Context {
                 CommandError::bad_input("the store that is named cannot be used").caused_by(&error)
             })?;
             return Ok(match place {
-                Place::Folder(path) => Place::Folder(self.folder.join(path)),
+                Place::Folder(path) => Place::Folder(self.path(&path)),
                 place => place,
             });
         }

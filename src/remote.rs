@@ -61,7 +61,7 @@ pub(crate) fn chosen(
 /// What is known about a place: the settings of the remote that has it.
 pub(crate) fn at(context: &Context, config: Option<&Config>, place: Place) -> Remote {
     let place = match place {
-        Place::Folder(path) => Place::Folder(context.folder.join(path)),
+        Place::Folder(path) => Place::Folder(context.path(&path)),
         place => place,
     };
     let known = config.and_then(|config| {

@@ -3,6 +3,7 @@
 
 mod cli_build;
 mod cli_check;
+mod cli_concurrent;
 mod cli_deploy;
 mod cli_export;
 mod cli_fsck;

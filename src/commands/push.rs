@@ -1,7 +1,7 @@
 //! `relstore push`: releases go from the local store to another one.
 
 use relstore_store::id::ReleaseId;
-use relstore_store::{Store, transfer};
+use relstore_store::{Store, StoreError, transfer};
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -13,6 +13,9 @@ use crate::output::bytes;
 use crate::progress::{Progress, Task};
 use crate::remote;
 use crate::stored::{block_on, open, refresh_listing, resolve};
+
+/// How often a transfer is begun.
+const TRIES: usize = 3;
 
 /// Send releases to another store
 ///
@@ -102,13 +105,21 @@ pub(crate) async fn carry(
     let progress = Progress::new(context);
     let task = Task::new(word);
     let began = std::time::Instant::now();
-    let plan = transfer::plan(from, to, releases).await?;
     let listener = |event: Event| match event {
         Event::ToMove(bytes) => progress.begin(&task, Some(bytes)),
         Event::Moved(bytes) => progress.advance_by(&task, bytes),
         _ => {}
     };
-    let moved = transfer::run(from, to, &plan, &listener).await?;
+    let mut tries = 0;
+    let moved = loop {
+        tries += 1;
+        let plan = transfer::plan(from, to, releases).await?;
+        match transfer::run(from, to, &plan, &listener).await {
+            // Collected as garbage while this program stood still: it is sent again.
+            Err(StoreError::NoBlob { .. }) if tries < TRIES => progress.end(&task),
+            moved => break moved?,
+        }
+    };
     let took = began.elapsed();
     let rate = moved.bundle_bytes as f64 / took.as_secs_f64().max(0.001);
     let said = match moved.bundles {

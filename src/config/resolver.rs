@@ -114,7 +114,8 @@ impl Resolver<'_> {
     pub(super) fn path(&self, text: &str) -> PathBuf {
         match (text.strip_prefix("~/"), self.variables.get("HOME")) {
             (Some(rest), Some(home)) => Path::new(home).join(rest),
-            _ => self.folder.join(text),
+            // Without parts that say nothing, so that one place has one name.
+            _ => self.folder.join(text).components().collect(),
         }
     }
 }

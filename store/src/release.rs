@@ -138,6 +138,9 @@ impl Store {
     /// Those of the backend; [`StoreError::NoBlob`] when content was collected while this program
     /// stood still for longer than the grace period. To be begun again then.
     pub async fn publish(&self, release: &ReleaseId) -> Result<(), StoreError> {
+        // Before as well: whoever stood still for longer than the grace period must not make a
+        // release visible that has lost something meanwhile.
+        self.secure().await?;
         self.put_marker(release).await?;
         self.secure().await
     }

@@ -55,8 +55,32 @@ impl Store {
     pub(crate) async fn put_named(&self, named: Named, bytes: Bytes) -> Result<(), StoreError> {
         let tombstones = self.tombstones().await?;
         let name = named.first(|name| tombstones.has(name));
-        self.rely_on(named, bytes.clone());
-        self.backend.put(&name, Content::Bytes(bytes)).await
+        self.rely_on(named.clone(), bytes.clone());
+        let put = self.backend.put(&name, Content::Bytes(bytes.clone())).await;
+        match put {
+            // Its name is its digest, so what lies there is damaged.
+            Err(StoreError::Conflict { .. }) if named.ending == ".json" => {
+                self.put_beside(&named, &name, bytes).await
+            }
+            put => put,
+        }
+    }
+
+    /// Stores an object under the first generation that nothing is in, or the same.
+    async fn put_beside(&self, named: &Named, taken: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let tombstones = self.tombstones().await?;
+        for name in (0..=u32::MAX).map(|n| named.generation(n)) {
+            if name == taken || tombstones.has(&name) {
+                continue;
+            }
+            match self.backend.put(&name, Content::Bytes(bytes.clone())).await {
+                Err(StoreError::Conflict { .. }) => {}
+                put => return put,
+            }
+        }
+        Err(StoreError::Conflict {
+            name: taken.to_owned(),
+        })
     }
 
     pub(crate) fn rely_on(&self, named: Named, bytes: Bytes) {

@@ -42,7 +42,7 @@ fn crashed(from: &Path, to: &Path, effects: &[Effect], old: &BTreeSet<PathBuf>, 
         *coin ^= *coin << 13;
         *coin ^= *coin >> 7;
         *coin ^= *coin << 17;
-        *coin % 2 == 0
+        (*coin).is_multiple_of(2)
     };
     let there = |path: &Path| to.join(path.strip_prefix(from).unwrap());
     std::fs::create_dir_all(to).unwrap();
