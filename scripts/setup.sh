@@ -72,6 +72,8 @@ if [ "$mode" = test ]; then
     program zstd zstd
     program bsdtar libarchive-tools
     program faketime faketime
+    program mkfs.ext4 e2fsprogs
+    program mkfs.xfs xfsprogs
     program taskset util-linux
     package php8.2-phpdbg                # measures coverage without changing how PHP runs elsewhere
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)

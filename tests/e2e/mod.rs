@@ -8,6 +8,7 @@ mod kill;
 mod refusals;
 mod secrets;
 mod site;
+mod store;
 mod switches;
 
 use site::{Fixture, Site};
