@@ -126,8 +126,8 @@ pub(crate) async fn backend(context: &Context, remote: &Remote) -> Result<Arc<dy
                 user: address.user,
                 host: address.host,
                 port: address.port,
-                identity_file: None,
-                known_hosts: None,
+                identity_file: remote.identity_file.clone(),
+                known_hosts: remote.known_hosts.clone(),
             });
             let helper = hosts::helper()?;
             let spool = spool(context, remote)?;

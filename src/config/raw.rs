@@ -55,6 +55,8 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
             "region",
             "path_style",
             "token",
+            "identity_file",
+            "known_hosts",
             "require_signatures",
         ],
     ),
@@ -161,6 +163,8 @@ pub(crate) struct RawRemote {
     pub(crate) region: Text,
     pub(crate) path_style: Option<Placed<bool>>,
     pub(crate) token: Option<RawSecret>,
+    pub(crate) identity_file: Text,
+    pub(crate) known_hosts: Text,
     pub(crate) require_signatures: Option<Placed<bool>>,
 }
 
@@ -349,6 +353,8 @@ impl RawRemote {
             region: reader.string(section, "region"),
             path_style: reader.boolean(section, "path_style"),
             token: RawSecret::read(reader, section, "token"),
+            identity_file: reader.string(section, "identity_file"),
+            known_hosts: reader.string(section, "known_hosts"),
             require_signatures: reader.boolean(section, "require_signatures"),
         }
     }

@@ -26,6 +26,9 @@ pub(crate) struct Remote {
     pub(crate) path_style: bool,
     /// Of HTTP: the bearer token.
     pub(crate) token: Option<SecretRef>,
+    /// Of SSH: as in an environment.
+    pub(crate) identity_file: Option<PathBuf>,
+    pub(crate) known_hosts: Option<PathBuf>,
     /// Whether releases are taken only when an allowed signer signed them.
     pub(crate) require_signatures: bool,
 }
@@ -40,6 +43,8 @@ impl Remote {
             region: None,
             path_style: false,
             token: None,
+            identity_file: None,
+            known_hosts: None,
             require_signatures: false,
         }
     }
@@ -131,8 +136,16 @@ impl Resolver<'_> {
             .token
             .as_ref()
             .and_then(|secret| self.secret(&key("token"), secret));
+        let mut file = |name: &str, raw: Option<&Placed<String>>| {
+            let text = self.text(&key(name), raw)?;
+            Some(self.path(&text.value))
+        };
+        let identity_file = file("identity_file", raw.identity_file.as_ref());
+        let known_hosts = file("known_hosts", raw.known_hosts.as_ref());
         let remote = Remote {
             name: name.to_owned(),
+            identity_file,
+            known_hosts,
             endpoint: self.checked(&key("endpoint"), raw.endpoint.as_ref(), value::url),
             region: self
                 .text(&key("region"), raw.region.as_ref())
@@ -144,14 +157,21 @@ impl Resolver<'_> {
         };
         let is_s3 = matches!(remote.place, StorePlace::S3 { .. });
         let is_http = matches!(remote.place, StorePlace::Http(_));
-        for (present, fits, what) in [
-            (remote.endpoint.is_some(), is_s3, "endpoint"),
-            (remote.region.is_some(), is_s3, "region"),
-            (raw.path_style.is_some(), is_s3, "path_style"),
-            (remote.token.is_some(), is_http, "token"),
+        let is_ssh = matches!(remote.place, StorePlace::Ssh { .. });
+        for (present, fits, kind, what) in [
+            (remote.endpoint.is_some(), is_s3, "s3", "endpoint"),
+            (remote.region.is_some(), is_s3, "s3", "region"),
+            (raw.path_style.is_some(), is_s3, "s3", "path_style"),
+            (remote.token.is_some(), is_http, "https", "token"),
+            (
+                remote.identity_file.is_some(),
+                is_ssh,
+                "ssh",
+                "identity_file",
+            ),
+            (remote.known_hosts.is_some(), is_ssh, "ssh", "known_hosts"),
         ] {
             if present && !fits {
-                let kind = if what == "token" { "https" } else { "s3" };
                 let message = format!("is for {kind}:// only");
                 self.problem(raw.place, &key(what), message);
             }

@@ -1,9 +1,11 @@
-//! A store on a disk that is really full.
+//! A store on a disk that is really full, and one behind a real sshd.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::site::variable;
+use crate::cli_concurrent::{Campaign, settings};
 use crate::common::TestEnv;
 
 /// A file system of its own in a file. Gone with the test.
@@ -124,4 +126,24 @@ fn a_full_ext4_loses_nothing() {
 #[test]
 fn a_full_xfs_loses_nothing() {
     survives_a_full_disk("xfs", 320);
+}
+
+#[test]
+fn fifty_pushes_over_ssh_survive_collections_kills_and_freezes() {
+    let env = TestEnv::new();
+    let grace = std::time::Duration::from_secs(3);
+    let folder = format!("/home/deploy/e2e/store-{}", std::process::id());
+    let target = format!(
+        "ssh://deploy@127.0.0.1:{}{folder}",
+        variable("RELSTORE_SSH_PORT")
+    );
+    let remote = format!(
+        "[store.remotes.target]\nurl = {target:?}\nidentity_file = {:?}\nknown_hosts = {:?}\n",
+        variable("RELSTORE_SSH_KEY"),
+        variable("RELSTORE_KNOWN_HOSTS"),
+    );
+    env.write("relstore.toml", &settings(grace, &remote));
+    env.run(["store", "init", &target]).ok();
+    Campaign::new(env, &target, true, grace).passes(13);
+    fs::remove_dir_all(folder).unwrap();
 }
