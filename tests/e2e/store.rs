@@ -132,7 +132,7 @@ fn a_full_xfs_loses_nothing() {
 fn fifty_pushes_over_ssh_survive_collections_kills_and_freezes() {
     let env = TestEnv::new();
     let grace = std::time::Duration::from_secs(3);
-    let folder = format!("/home/deploy/e2e/store-{}", std::process::id());
+    let folder = format!("/home/deploy/store-{}", std::process::id());
     let target = format!(
         "ssh://deploy@127.0.0.1:{}{folder}",
         variable("RELSTORE_SSH_PORT")
