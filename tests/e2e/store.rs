@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::site::variable;
-use crate::cli_concurrent::{Campaign, settings};
+use crate::cli_concurrent::Campaign;
 use crate::common::TestEnv;
 
 /// A file system of its own in a file. Gone with the test.
@@ -142,8 +142,8 @@ fn fifty_pushes_over_ssh_survive_collections_kills_and_freezes() {
         variable("RELSTORE_SSH_KEY"),
         variable("RELSTORE_KNOWN_HOSTS"),
     );
-    env.write("relstore.toml", &settings(grace, &remote));
-    env.run(["store", "init", &target]).ok();
-    Campaign::new(env, &target, true, grace).passes(13);
+    let campaign = Campaign::new(env, &target, true, grace, &remote);
+    campaign.prepare();
+    campaign.passes(13);
     fs::remove_dir_all(folder).unwrap();
 }
