@@ -85,6 +85,7 @@ impl Store {
         }
         let (bundle, index) = (bundle(n), index(n));
         let table = Content::Bytes(table.into());
+        self.rely_on_bundle(&bundle);
         self.backend
             .put(&bundle, Content::File(written.file))
             .await?;

@@ -102,6 +102,14 @@ impl Store {
         bundles.extend(index.bundles().map(str::to_owned));
     }
 
+    /// Remembers that a bundle is relied on: one of the same bytes may have been there already, and
+    /// be about to go.
+    pub(crate) fn rely_on_bundle(&self, name: &str) {
+        let bundles = self.relied.bundles.lock();
+        let mut bundles = bundles.unwrap_or_else(PoisonError::into_inner);
+        bundles.insert(name.to_owned());
+    }
+
     /// Remembers that every blob of this manifest is relied on.
     pub(crate) fn rely_on_tree(&self, tree: ReleaseId) {
         let mut trees = self

@@ -397,3 +397,31 @@ async fn of_the_markers_of_a_release_the_newest_stays() {
     let release = import(&open(&backend).await, files.path()).await.unwrap();
     readable(&open(&backend).await, &release).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_bundle_that_was_there_already_and_goes_is_stored_again() {
+    let backend = Arc::new(MemoryBackend::default());
+    let files = tree(&["one", "two"]);
+    let root = ReleaseTree {
+        root: files.path().to_owned(),
+        layout: Layout::default(),
+    };
+    let late = open(&backend).await;
+    late.index().await.unwrap();
+    // What a writer left that was ended; `late` has not seen it, and will pack the very same bundle.
+    let ended = open(&backend).await;
+    ended.import(&root, &|_| ()).await.unwrap();
+    backend.wait(2 * DAY);
+    collect(&open(&backend).await, &strict()).await;
+    backend.wait(2 * DAY);
+    let collector = open(&backend).await;
+    let plan = collector.plan_gc(&strict()).await.unwrap();
+    assert!(
+        plan.delete
+            .iter()
+            .any(|dead| dead.name.starts_with("bundles/"))
+    );
+    let release = import(&late, files.path()).await.unwrap();
+    collector.run_gc(&plan, &|_| ()).await.unwrap();
+    readable(&open(&backend).await, &release).await.unwrap();
+}
