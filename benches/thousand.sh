@@ -59,6 +59,7 @@ row "manifest of the latest" manifest latest
 row "import, all known" import "$work/tree" --layout plain
 row "store stats" store stats
 row "fsck" fsck
+"$bin/relstore" store init "$work/copy" > /dev/null
 row "push of the latest, all there" push latest --to "$work/copy"
 row "gc --dry-run" gc --dry-run
 
