@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use crate::backend::Object;
 use crate::error::StoreError;
-use crate::generation::split;
 use crate::id::{RecordId, ReleaseId};
+use crate::shape::{Shape, Signed};
 use crate::store::Store;
 
 /// See the module.
@@ -31,8 +31,13 @@ impl Catalog {
         );
         let mut latest: Option<(SystemTime, ReleaseId)> = None;
         for object in records {
-            let Some((release, file)) = named(&object.name) else {
-                continue;
+            let (release, record) = match Shape::of(&object.name) {
+                Shape::Record(release, record) => (release, Some(record)),
+                Shape::Signature {
+                    of: Signed::Record(release),
+                    ..
+                } => (release, None),
+                _ => continue,
             };
             let Some(records) = times.get_mut(&release) else {
                 continue; // not complete, or gone
@@ -40,8 +45,7 @@ impl Catalog {
             if latest.is_none_or(|(time, _)| time <= object.modified) {
                 latest = Some((object.modified, release));
             }
-            let stem = file.strip_suffix(".json").map(split);
-            if let Some(record) = stem.and_then(|(id, _)| id.parse().ok()) {
+            if let Some(record) = record {
                 let time = records.entry(record).or_insert(object.modified);
                 *time = object.modified.min(*time);
             }
@@ -59,12 +63,6 @@ impl Catalog {
             latest: latest.map(|(_, release)| release),
         }
     }
-}
-
-/// The release and the file of an object below `records/`.
-fn named(name: &str) -> Option<(ReleaseId, &str)> {
-    let (release, file) = name.strip_prefix("records/")?.split_once('/')?;
-    Some((release.parse().ok()?, file))
 }
 
 impl Store {

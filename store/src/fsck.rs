@@ -18,7 +18,6 @@ mod manifests;
 mod objects;
 pub mod repair;
 mod report;
-mod shape;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,10 +27,10 @@ use crate::backend::{Backend, Object};
 use crate::error::StoreError;
 use crate::event::{Event, Listener};
 use crate::id::{DerivationKey, ReleaseId};
+use crate::shape::Shape;
 use crate::tombstone::Tombstones;
 use frames::Sampled;
 pub use report::{Affected, Depth, Fault, Note, Problem, Remark, Report};
-use shape::Shape;
 use tables::Tables;
 
 /// Objects that are read at once.

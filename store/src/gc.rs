@@ -20,6 +20,7 @@ use futures::{StreamExt, TryStreamExt};
 use crate::error::StoreError;
 use crate::event::{Event, Listener};
 use crate::id::{BlobId, ReleaseId};
+use crate::index;
 use crate::store::Store;
 use crate::tombstone::{bury, forget};
 
@@ -69,7 +70,7 @@ pub struct Dead {
 }
 
 /// Bundles whose live blobs go into a new one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repack {
     /// Their names.
     pub bundles: Vec<Dead>,
@@ -225,8 +226,8 @@ impl Store {
         let name = self.put_bundle(packed).await?;
         for bundle in repack.bundles.iter().filter(|bundle| bundle.name != name) {
             bury(self.backend.as_ref(), &bundle.name).await?;
-            if let Some(index) = index_of(&bundle.name) {
-                bury(self.backend.as_ref(), &index).await?;
+            if let Some(stem) = index::bundle_stem(&bundle.name) {
+                bury(self.backend.as_ref(), &index::index_name(stem)).await?;
             }
         }
         *self.tombstones.write().await = None;
@@ -237,12 +238,6 @@ impl Store {
     pub(crate) async fn now(&self) -> Result<SystemTime, StoreError> {
         inventory::now(self.backend.as_ref()).await
     }
-}
-
-/// The name of a bundle's table.
-fn index_of(bundle: &str) -> Option<String> {
-    let stem = bundle.strip_prefix("bundles/")?.strip_suffix(".tar.zst")?;
-    Some(format!("index/{stem}"))
 }
 
 impl Plan {

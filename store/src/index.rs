@@ -23,7 +23,26 @@ pub(crate) const WHOLE_FRAMES: usize = 4;
 const TABLES: usize = 16;
 
 /// Name of a bundle object, without folder and ending: `<hash>-<generation>`.
-pub(crate) fn stem<'a>(name: &'a str, prefix: &str, suffix: &str) -> Option<&'a str> {
+pub(crate) fn bundle_stem(name: &str) -> Option<&str> {
+    stem(name, "bundles/", ".tar.zst")
+}
+
+/// The same of the object that holds a bundle's table.
+pub(crate) fn index_stem(name: &str) -> Option<&str> {
+    stem(name, "index/", "")
+}
+
+/// The object with the bundle of this stem.
+pub(crate) fn bundle_name(stem: &str) -> String {
+    format!("bundles/{stem}.tar.zst")
+}
+
+/// The object with its table.
+pub(crate) fn index_name(stem: &str) -> String {
+    format!("index/{stem}")
+}
+
+fn stem<'a>(name: &'a str, prefix: &str, suffix: &str) -> Option<&'a str> {
     let stem = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
     let (hash, generation) = stem.split_once('-')?;
     let digits = !generation.is_empty() && generation.bytes().all(|b| b.is_ascii_digit());
@@ -66,11 +85,11 @@ impl Index {
             .list("index/")
             .await?
             .into_iter()
-            .filter_map(|object| Some((stem(&object.name, "index/", "")?.to_owned(), object)))
+            .filter_map(|object| Some((index_stem(&object.name)?.to_owned(), object)))
             .collect();
         let mut index = Self::default();
         let read = |bundle: Object| {
-            let stem = stem(&bundle.name, "bundles/", ".tar.zst").map(str::to_owned);
+            let stem = bundle_stem(&bundle.name).map(str::to_owned);
             let indexes = &indexes;
             async move {
                 let stem = stem?;
@@ -327,7 +346,7 @@ async fn table(
     let toc = reader::read_toc(backend, &bundle.name, bundle.size).await?;
     // Where it cannot be written (another user's store) it is read each time.
     let bytes = Content::Bytes(toc.to_bytes().into());
-    let _ = backend.put(&format!("index/{stem}"), bytes).await;
+    let _ = backend.put(&index_name(stem), bytes).await;
     Ok(toc)
 }
 

@@ -38,6 +38,7 @@ pub mod release;
 mod relied;
 pub mod revoked;
 pub mod scan;
+mod shape;
 pub mod signature;
 mod spool;
 pub mod stats;

@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::file::{Bytes, LongFile};
 use crate::fs;
 use crate::id::{BlobId, BundleHash};
-use crate::index::{Index, Read, WHOLE_FRAMES};
+use crate::index::{Index, Read, WHOLE_FRAMES, bundle_name, index_name};
 use crate::spool;
 use crate::store::Store;
 
@@ -71,8 +71,9 @@ impl Store {
     /// Gives a bundle its name, which is returned, and its table one.
     pub(crate) async fn put_bundle(&self, written: Written) -> Result<String, StoreError> {
         let tombstones = self.tombstones().await?;
-        let bundle = |n| format!("bundles/{}-{n}.tar.zst", written.hash);
-        let index = |n| format!("index/{}-{n}", written.hash);
+        let stem = |n| format!("{}-{n}", written.hash);
+        let bundle = |n| bundle_name(&stem(n));
+        let index = |n| index_name(&stem(n));
         let table = written.toc.to_bytes();
         let mut n = 0;
         // Damaged bytes keep their name until a repair removes them.

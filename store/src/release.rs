@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::generation::{Named, split};
 use crate::id::{IdPrefix, ReleaseId};
 use crate::manifest::{MAX_MANIFEST, Manifest};
+use crate::shape::Shape;
 use crate::store::Store;
 
 /// What a marker holds.
@@ -56,8 +57,7 @@ impl Store {
     ) -> Result<BTreeMap<ReleaseId, SystemTime>, StoreError> {
         let mut times = BTreeMap::new();
         for object in self.backend.list("releases/").await? {
-            let stem = object.name.strip_prefix("releases/").map(split);
-            let Some(release) = stem.and_then(|(id, _)| id.parse().ok()) else {
+            let Shape::Marker(release) = Shape::of(&object.name) else {
                 continue;
             };
             let time = times.entry(release).or_insert(object.modified);

@@ -11,9 +11,9 @@ use futures::{StreamExt, TryStreamExt};
 use crate::backend::Object;
 use crate::bundle::toc::Toc;
 use crate::error::StoreError;
-use crate::generation::split;
 use crate::id::{BlobId, ReleaseId};
 use crate::index::Index;
+use crate::shape::Shape;
 use crate::store::Store;
 
 /// Manifests that are read at once.
@@ -231,8 +231,10 @@ fn step_trees(objects: &[Object], releases: &[(ReleaseId, SystemTime)]) -> Vec<R
     let releases: HashSet<ReleaseId> = releases.iter().map(|(release, _)| *release).collect();
     let mut trees: Vec<ReleaseId> = objects
         .iter()
-        .filter_map(|object| object.name.strip_prefix("manifests/"))
-        .filter_map(|stem| split(stem).0.parse().ok())
+        .filter_map(|object| match Shape::of(&object.name) {
+            Shape::Manifest(tree) => Some(tree),
+            _ => None,
+        })
         .filter(|tree| !releases.contains(tree))
         .collect();
     trees.dedup();

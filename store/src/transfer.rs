@@ -17,7 +17,7 @@ use crate::error::StoreError;
 use crate::event::{Event, Listener};
 use crate::fs;
 use crate::id::{BlobId, BundleHash, ReleaseId};
-use crate::index::Index;
+use crate::index::{Index, bundle_stem};
 use crate::record::Record;
 use crate::spool::spool;
 use crate::store::Store;
@@ -189,10 +189,7 @@ async fn move_bundle(
         .buffered(PARTS_AHEAD);
     let spooled = spool(parts, folder).await?;
     let hash = BundleHash::from(spooled.hash);
-    let named = whole
-        .name
-        .strip_prefix("bundles/")
-        .and_then(|name| name.get(..64));
+    let named = bundle_stem(&whole.name).and_then(|stem| Some(stem.split_once('-')?.0));
     if named.and_then(|hash| hash.parse::<BundleHash>().ok()) != Some(hash) {
         return Err(damaged("it does not match its name"));
     }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::TryStreamExt;
 
-use super::shape::{Shape, Signed};
 use super::{Affected, Fault, Survey};
 use crate::error::StoreError;
 use crate::id::{BlobId, ReleaseId};
+use crate::shape::{Shape, Signed};
 
 impl Survey {
     /// Fills in what each problem affects. Manifests are read a second time, when blobs are lost:

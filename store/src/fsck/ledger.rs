@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::shape::Shape;
 use super::{Fault, Remark, Survey, read};
 use crate::error::StoreError;
+use crate::shape::Shape;
 
 /// What the first entry names as the one before it.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";

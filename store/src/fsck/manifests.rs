@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use futures::{StreamExt, TryStreamExt};
 
 use super::objects;
-use super::shape::Shape;
 use super::{Fault, PARALLEL, Remark, Survey, read};
 use crate::error::StoreError;
 use crate::id::{BlobId, ReleaseId};
 use crate::manifest::Manifest;
 use crate::release::manifest_name;
+use crate::shape::Shape;
 
 impl Survey {
     /// Judges all manifests, and what has none.

@@ -7,7 +7,6 @@ use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 
 use super::ledger;
-use super::shape::{Shape, Signed};
 use super::{Fault, PARALLEL, Remark, Survey, read};
 use crate::backend::Backend;
 use crate::error::StoreError;
@@ -16,6 +15,7 @@ use crate::id::{RecordId, ReleaseId};
 use crate::manifest::Manifest;
 use crate::record::parse_signature;
 use crate::release::{MARKER, decode};
+use crate::shape::{Shape, Signed};
 use crate::signature::Namespace;
 use crate::store::read_format;
 use crate::tombstone;

@@ -10,12 +10,13 @@ mod small;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::shape::Shape;
 use super::{Fault, Problem, Report};
 use crate::backend::Backend;
 use crate::error::StoreError;
 use crate::event::Listener;
 use crate::id::ReleaseId;
+use crate::index::bundle_name;
+use crate::shape::Shape;
 use crate::store::Store;
 use crate::transfer;
 use rescue::Rescue;
@@ -170,7 +171,7 @@ fn suspects(report: &Report) -> BTreeSet<String> {
             }
             // Which of the two is wrong is told by the contents.
             Shape::Index(stem) if problem.fault == Fault::OtherTable => {
-                suspects.insert(format!("bundles/{stem}.tar.zst"));
+                suspects.insert(bundle_name(stem));
             }
             _ => {}
         }

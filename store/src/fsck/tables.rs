@@ -10,7 +10,7 @@ use crate::bundle::reader::read_toc;
 use crate::bundle::toc::Toc;
 use crate::error::StoreError;
 use crate::id::BlobId;
-use crate::index::{Index, stem};
+use crate::index::{Index, bundle_name, bundle_stem, index_name, index_stem};
 use crate::tombstone::Tombstones;
 
 /// A bundle.
@@ -50,12 +50,14 @@ impl Tables {
         objects: &[Object],
         tombstones: &Tombstones,
     ) -> Result<Self, StoreError> {
-        let of = |prefix: &'static str, ending: &'static str| {
-            let objects = objects.iter();
-            objects.filter_map(move |object| Some((stem(&object.name, prefix, ending)?, object)))
-        };
-        let indexes: BTreeMap<&str, &Object> = of("index/", "").collect();
-        let bundles: BTreeMap<&str, &Object> = of("bundles/", ".tar.zst").collect();
+        let indexes: BTreeMap<&str, &Object> = objects
+            .iter()
+            .filter_map(|object| Some((index_stem(&object.name)?, object)))
+            .collect();
+        let bundles: BTreeMap<&str, &Object> = objects
+            .iter()
+            .filter_map(|object| Some((bundle_stem(&object.name)?, object)))
+            .collect();
         let one = |(stem, object): (&str, &Object)| {
             let index = indexes.get(stem).map(|index| index.name.clone());
             look(backend, stem.to_owned(), object.clone(), index)
@@ -72,7 +74,7 @@ impl Tables {
             tables.add(looked, going);
         }
         for (stem, object) in &indexes {
-            let bundle = format!("bundles/{stem}.tar.zst");
+            let bundle = bundle_name(stem);
             // A collection deletes the bundle first, and may have been stopped then.
             if bundles.contains_key(stem) || tombstones.has(&bundle) {
                 continue;
@@ -92,15 +94,15 @@ impl Tables {
             own,
             index,
         } = looked;
-        let index_name = format!("index/{stem}");
+        let table = index_name(&stem);
         let mut fault = |object: &str, fault| self.faults.push((object.to_owned(), fault));
         let (toc, usable) = match (own, index) {
             (Ok(own), index) => {
                 match index {
                     Some(Ok(toc)) if toc == own => {}
-                    Some(Ok(_)) => fault(&index_name, Fault::OtherTable),
-                    Some(Err(wrong)) => fault(&index_name, wrong),
-                    None => fault(&index_name, Fault::NoIndex),
+                    Some(Ok(_)) => fault(&table, Fault::OtherTable),
+                    Some(Err(wrong)) => fault(&table, wrong),
+                    None => fault(&table, Fault::NoIndex),
                 }
                 (Some(own), true)
             }
@@ -123,7 +125,7 @@ impl Tables {
             (Err(what), index) => {
                 fault(&object.name, Fault::Table(what));
                 fault(
-                    &index_name,
+                    &table,
                     match index {
                         Some(Err(wrong)) => wrong,
                         _ => Fault::NoIndex,

@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime};
 use super::inventory::{Bundle, Inventory};
 use super::{AFTERLIFE, Dead, Made, Plan, Repack, Retention};
 use crate::backend::Object;
-use crate::generation::split;
-use crate::id::{BlobId, ReleaseId};
+use crate::generation::Named;
+use crate::id::{BlobId, DerivationKey, RecordId, ReleaseId};
+use crate::index;
+use crate::shape::{Shape, Signed};
 
 /// A bundle is put together anew when less than half of its bytes are live.
 const LIVE_SHARE: u64 = 2;
@@ -103,7 +105,10 @@ fn expired(inventory: &Inventory) -> Vec<ReleaseId> {
     let markers = inventory
         .objects
         .iter()
-        .filter_map(|object| split(object.name.strip_prefix("releases/")?).0.parse().ok());
+        .filter_map(|object| match Shape::of(&object.name) {
+            Shape::Marker(release) => Some(release),
+            _ => None,
+        });
     let complete: BTreeSet<ReleaseId> = markers.collect();
     complete.difference(&inventory.live).copied().collect()
 }
@@ -115,24 +120,30 @@ fn fates<'a>(
 ) -> (HashMap<&'a str, Fate>, Vec<Repack>) {
     let mut fates = HashMap::new();
     // Generations of one thing, by what they say.
-    let mut things: BTreeMap<(&str, &str), Vec<&Object>> = BTreeMap::new();
+    let mut things: BTreeMap<Named, Vec<&Object>> = BTreeMap::new();
     for object in &inventory.objects {
-        if let Some((thing, ending)) = thing(&object.name) {
-            things.entry((thing, ending)).or_default().push(object);
+        if let Some(thing) = Shape::named(&object.name) {
+            things.entry(thing).or_default().push(object);
         }
     }
-    let mut needed_derivations = HashSet::new();
     let kept_since = inventory
         .now
         .checked_sub(retention.keep_derivations)
         .unwrap_or(SystemTime::UNIX_EPOCH);
-    for ((thing, ending), objects) in &things {
-        if *ending == ".json" && objects.iter().any(|object| object.modified >= kept_since) {
-            needed_derivations.insert(*thing);
-        }
-    }
-    for ((thing, _), objects) in &things {
-        let needed = needed(inventory, thing, &needed_derivations);
+    let young = |object: &&Object| object.modified >= kept_since;
+    let derivations: HashSet<_> = inventory
+        .objects
+        .iter()
+        .filter(young)
+        .filter_map(|object| match Shape::of(&object.name) {
+            Shape::Derivation(key, record) => Some((key, record)),
+            _ => None,
+        })
+        .collect();
+    for objects in things.values() {
+        // Generations say the same.
+        let shape = objects.first().map(|object| Shape::of(&object.name));
+        let needed = shape.is_some_and(|shape| needed(inventory, shape, &derivations));
         // Of a thing that is needed the generations without a tombstone stay, or all, when each has
         // one. Of markers, which come again each time a release is stored, the newest.
         let sound = |object: &Object| !inventory.tombstones.has(&object.name);
@@ -140,7 +151,7 @@ fn fates<'a>(
             .iter()
             .filter(|object| sound(object))
             .max_by_key(|object| (object.modified, &object.name));
-        let is_marker = thing.starts_with("releases/");
+        let is_marker = matches!(shape, Some(Shape::Marker(_)));
         for object in objects {
             let stays = newest.is_none_or(|newest| match is_marker {
                 true => newest.name == object.name,
@@ -157,30 +168,23 @@ fn fates<'a>(
     (fates, repack)
 }
 
-/// What an object that has generations says: its name without generation and ending, and the ending.
-fn thing(name: &str) -> Option<(&str, &str)> {
-    let (folder, _) = name.split_once('/')?;
-    let ending = match folder {
-        "manifests" | "releases" => "",
-        "refs" if name.starts_with("refs/commits/") => "",
-        "records" | "derivations" if name.ends_with(".json") => ".json",
-        "records" | "derivations" if name.ends_with(".sig") => ".sig",
-        _ => return None,
-    };
-    Some((split(name.strip_suffix(ending)?).0, ending))
-}
-
-fn needed(inventory: &Inventory, thing: &str, derivations: &HashSet<&str>) -> bool {
-    let live = |id: &str| id.parse().is_ok_and(|id| inventory.live.contains(&id));
-    let parts: Vec<&str> = thing.split('/').collect();
-    match parts.as_slice() {
-        ["releases", id] | ["records", id, _] | ["refs", "commits", _, id] => live(id),
-        ["manifests", id] => live(id) || id.parse().is_ok_and(|id| inventory.trees.contains(&id)),
-        // A signature stays with its record.
-        ["derivations", key, record] => {
-            let record = record.split('.').next().unwrap_or_default();
-            derivations.contains(format!("derivations/{key}/{record}").as_str())
+/// Whether something keeps what is of this shape.
+fn needed(
+    inventory: &Inventory,
+    shape: Shape<'_>,
+    derivations: &HashSet<(DerivationKey, RecordId)>,
+) -> bool {
+    match shape {
+        Shape::Manifest(id) => inventory.live.contains(&id) || inventory.trees.contains(&id),
+        Shape::Marker(release) | Shape::Record(release, _) | Shape::Commit(_, release) => {
+            inventory.live.contains(&release)
         }
+        Shape::Derivation(key, record) => derivations.contains(&(key, record)),
+        // A signature stays with its record.
+        Shape::Signature { of, record, .. } => match of {
+            Signed::Record(release) => inventory.live.contains(&release),
+            Signed::Derivation(key) => derivations.contains(&(key, record)),
+        },
         _ => true,
     }
 }
@@ -230,12 +234,14 @@ fn bundles<'a>(
     let present: HashSet<&str> = inventory
         .objects
         .iter()
-        .filter_map(|o| stem(&o.name))
+        .filter_map(|object| match Shape::of(&object.name) {
+            Shape::Bundle(stem) => Some(stem),
+            _ => None,
+        })
         .collect();
     for object in &inventory.objects {
-        if let Some(stem) = object.name.strip_prefix("index/") {
-            let bundle = format!("bundles/{stem}.tar.zst");
-            let fate = match fates.get(bundle.as_str()) {
+        if let Shape::Index(stem) = Shape::of(&object.name) {
+            let fate = match fates.get(index::bundle_name(stem).as_str()) {
                 Some(fate) => *fate,
                 None if present.contains(stem) => Fate::Stays,
                 None => Fate::Goes,
@@ -247,10 +253,6 @@ fn bundles<'a>(
         true => repack(inventory, retention, used),
         false => Vec::new(),
     }
-}
-
-fn stem(name: &str) -> Option<&str> {
-    name.strip_prefix("bundles/")?.strip_suffix(".tar.zst")
 }
 
 /// Which bundles are put together anew: those that are mostly garbage, and very small ones when
@@ -267,10 +269,7 @@ fn repack(
     let small = |bundle: &Bundle| bundle.size < SMALL && old(bundle);
     let many = used.iter().filter(|(bundle, ..)| small(bundle)).count() >= SMALL_COUNT;
     let mut repacks = Vec::new();
-    let mut open = Repack {
-        bundles: Vec::new(),
-        blobs: Vec::new(),
-    };
+    let mut open = Repack::default();
     let mut open_bytes = 0;
     for (bundle, blobs, live) in used.into_iter().rev() {
         let total: u64 = bundle.blobs.iter().map(|(_, length)| length).sum();
@@ -286,13 +285,7 @@ fn repack(
         open.blobs.extend(blobs);
         open_bytes += live;
         if open_bytes >= REPACK_BYTES {
-            repacks.push(std::mem::replace(
-                &mut open,
-                Repack {
-                    bundles: Vec::new(),
-                    blobs: Vec::new(),
-                },
-            ));
+            repacks.push(std::mem::take(&mut open));
             open_bytes = 0;
         }
     }

@@ -12,8 +12,8 @@ use super::roots;
 use super::{PARALLEL, Retention};
 use crate::backend::{Backend, Content, Object};
 use crate::error::StoreError;
-use crate::generation::split;
 use crate::id::{BlobId, RecordId, ReleaseId};
+use crate::shape::Shape;
 use crate::store::Store;
 use crate::tombstone::Tombstones;
 
@@ -103,30 +103,31 @@ impl Store {
         struct Made {
             tree: ReleaseId,
         }
-        let kept = objects.iter().filter(|object| {
-            object.name.starts_with("derivations/")
-                && object.name.ends_with(".json")
-                && object.modified >= since
-        });
-        let names: Vec<String> = kept.map(|object| object.name.clone()).collect();
-        let tree = |name: String| async move {
+        let derivation = |object: &Object| match Shape::of(&object.name) {
+            Shape::Derivation(_, id) => Some((object.name.clone(), id)),
+            _ => None,
+        };
+        let young = objects.iter().filter(|object| object.modified >= since);
+        let kept: Vec<_> = young.filter_map(derivation).collect();
+        let tree = |(name, id): (String, RecordId)| async move {
             let Some(json) = self.backend.get(&name).await? else {
                 return Ok(None);
             };
             // One that is damaged is never used, so it keeps nothing.
-            let sound = derivation(&name) == Some(RecordId::of(&json));
+            let sound = RecordId::of(&json) == id;
             let made = serde_json::from_slice::<Made>(&json).ok().filter(|_| sound);
             Ok::<_, StoreError>(made.map(|made| made.tree))
         };
-        let trees: Vec<Option<ReleaseId>> = futures::stream::iter(names)
+        let trees: Vec<Option<ReleaseId>> = futures::stream::iter(kept)
             .map(tree)
             .buffer_unordered(PARALLEL)
             .try_collect()
             .await?;
         let mut there = BTreeSet::new();
         for object in objects {
-            let name = object.name.strip_prefix("manifests/").map(split);
-            there.extend(name.and_then(|(id, _)| id.parse::<ReleaseId>().ok()));
+            if let Shape::Manifest(tree) = Shape::of(&object.name) {
+                there.insert(tree);
+            }
         }
         // A derivation whose tree is gone is not used either.
         Ok(trees
@@ -151,12 +152,6 @@ impl Store {
         }
         Ok(blobs)
     }
-}
-
-/// The record of a derivation's name.
-fn derivation(name: &str) -> Option<RecordId> {
-    let (_, file) = name.strip_suffix(".json")?.rsplit_once('/')?;
-    split(file).0.parse().ok()
 }
 
 /// The time of a store: that of an object which was just written, and is removed again.

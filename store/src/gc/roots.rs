@@ -8,9 +8,9 @@ use serde::Deserialize;
 use super::Retention;
 use crate::backend::{Backend, Object};
 use crate::error::StoreError;
-use crate::generation::split;
 use crate::id::ReleaseId;
 use crate::refs;
+use crate::shape::{Shape, Signed};
 
 /// What the copy of a ledger's line says about releases; all else is the deployer's business.
 #[derive(Deserialize)]
@@ -68,26 +68,28 @@ pub(super) fn live(
     let mut heard: BTreeMap<ReleaseId, SystemTime> = BTreeMap::new();
     let mut complete = BTreeSet::new();
     for object in objects {
-        let (folder, rest) = object.name.split_once('/').unwrap_or_default();
-        let release = match folder {
-            "releases" => split(rest).0.parse::<ReleaseId>().ok(),
-            "records" => rest.split('/').next().and_then(|id| id.parse().ok()),
-            "pins" => {
-                let pin = refs::pin(&object.name).ok_or_else(|| StoreError::Damaged {
+        let release = match Shape::of(&object.name) {
+            Shape::Marker(release) => {
+                complete.insert(release);
+                release
+            }
+            Shape::Record(release, _)
+            | Shape::Signature {
+                of: Signed::Record(release),
+                ..
+            } => release,
+            Shape::Pin(release) => {
+                pinned.insert(release);
+                continue;
+            }
+            Shape::Malformed if object.name.starts_with(refs::PINS) => {
+                return Err(StoreError::Damaged {
                     name: object.name.clone(),
                     what: "it is the name of no pin".into(),
-                })?;
-                pinned.insert(pin.0);
-                None
+                });
             }
-            _ => None,
+            _ => continue,
         };
-        let Some(release) = release else {
-            continue;
-        };
-        if folder == "releases" {
-            complete.insert(release);
-        }
         let time = heard.entry(release).or_insert(object.modified);
         *time = object.modified.max(*time);
     }

@@ -13,9 +13,9 @@ use crate::error::StoreError;
 use crate::event::{Event, Listener};
 use crate::fsck::Survey;
 use crate::fsck::frames::{self, Sampled};
-use crate::fsck::shape::Shape;
 use crate::id::{BlobId, ReleaseId};
-use crate::index::Index;
+use crate::index::{Index, bundle_name, index_name};
+use crate::shape::Shape;
 use crate::store::Store;
 
 /// A damaged bundle, or a lost one of which the index is left.
@@ -137,7 +137,7 @@ impl Rescue {
                 bad.intact = blobs.filter(|blob| !verdict.bad.contains(blob)).collect();
             }
             if let Shape::Bundle(stem) = Shape::of(&pack.name) {
-                let index = format!("index/{stem}");
+                let index = index_name(stem);
                 // The index last, as in garbage collection: a bundle without one gets it again.
                 if indexes.contains(index.as_str()) {
                     bad.objects.push(index);
@@ -314,7 +314,7 @@ impl Bad {
     /// The bundle's name, also of a lost one.
     fn bundle(&self) -> String {
         match Shape::of(&self.name) {
-            Shape::Index(stem) => format!("bundles/{stem}.tar.zst"),
+            Shape::Index(stem) => bundle_name(stem),
             _ => self.name.clone(),
         }
     }

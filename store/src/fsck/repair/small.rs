@@ -11,10 +11,11 @@ use crate::backend::{Backend, Content};
 use crate::bundle::reader::read_toc;
 use crate::error::StoreError;
 use crate::fsck::objects::{constant, judge};
-use crate::fsck::shape::Shape;
 use crate::fsck::{Fault, Problem, Remark, Report, read};
 use crate::generation::Named;
+use crate::index::bundle_name;
 use crate::release::marker_name;
+use crate::shape::Shape;
 use crate::store::{FORMAT, Store, format_json};
 use crate::tombstone::Tombstones;
 
@@ -32,7 +33,7 @@ pub(super) async fn action(
         | (_, Fault::Lacks(_) | Fault::Chain | Fault::Fork | Fault::Name) => None,
         (Shape::Index(_), Fault::NoBundle) => None,
         (Shape::Index(stem), _) => {
-            let bundle = format!("bundles/{stem}.tar.zst");
+            let bundle = bundle_name(stem);
             // The table of a bundle that goes is not worth it.
             let sound = rescue.has_table(&bundle) && !rescue.is_bad(&bundle);
             sound.then_some(Action::Index { object, bundle })

@@ -6,7 +6,7 @@ use crate::{index, refs, tombstone};
 
 /// What a name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape<'a> {
+pub(crate) enum Shape<'a> {
     Format,
     Listing,
     /// `<hash>-<generation>`.
@@ -41,14 +41,14 @@ pub(super) enum Shape<'a> {
 
 /// What a signature is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signed {
+pub(crate) enum Signed {
     Record(ReleaseId),
     Derivation(DerivationKey),
 }
 
 impl Signed {
     /// The record that is signed.
-    pub(super) fn record(self, record: RecordId) -> Named {
+    pub(crate) fn record(self, record: RecordId) -> Named {
         match self {
             Self::Record(release) => Named::new(format!("records/{release}/{record}"), ".json"),
             Self::Derivation(key) => Named::new(format!("derivations/{key}/{record}"), ".json"),
@@ -58,12 +58,12 @@ impl Signed {
 
 impl<'a> Shape<'a> {
     /// What this name says.
-    pub(super) fn of(name: &'a str) -> Self {
+    pub(crate) fn of(name: &'a str) -> Self {
         Self::parse(name).unwrap_or(Self::Foreign)
     }
 
     /// Whether only a store has such an object.
-    pub(super) fn is_of_a_store(self) -> bool {
+    pub(crate) fn is_of_a_store(self) -> bool {
         !matches!(self, Self::Foreign | Self::Malformed | Self::Listing)
     }
 
@@ -75,8 +75,8 @@ impl<'a> Shape<'a> {
         }
         let (folder, rest) = name.split_once('/')?;
         match folder {
-            "bundles" => index::stem(name, "bundles/", ".tar.zst").map(Self::Bundle),
-            "index" => index::stem(name, "index/", "").map(Self::Index),
+            "bundles" => index::bundle_stem(name).map(Self::Bundle),
+            "index" => index::index_stem(name).map(Self::Index),
             "manifests" => Some(Self::Manifest(split(rest).0.parse().ok()?)),
             "releases" => Some(Self::Marker(split(rest).0.parse().ok()?)),
             "records" => {
@@ -140,7 +140,7 @@ impl<'a> Shape<'a> {
     }
 
     /// The name without its generation; `None` for objects that have none.
-    pub(super) fn named(name: &'a str) -> Option<Named> {
+    pub(crate) fn named(name: &'a str) -> Option<Named> {
         let ending = match Self::of(name) {
             Self::Manifest(_) | Self::Marker(_) | Self::Commit(..) => "",
             Self::Record(..) | Self::Derivation(..) => ".json",
