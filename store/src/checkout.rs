@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
+use crate::blocking::blocking;
 use crate::error::{IoContext, StoreError};
 use crate::id::{BlobId, ReleaseId};
 use crate::index::{Index, Read, WHOLE_FRAMES};
@@ -31,7 +32,7 @@ impl Store {
         let wanted: Vec<BlobId> = plan.files.keys().copied().collect();
         let reads = index.plan_reads(&wanted)?;
         let laid_out = Arc::clone(&plan);
-        blocking(move || laid_out.lay_out()).await?;
+        blocking(move || laid_out.lay_out()).await??;
         let lay = |read| self.lay_blobs(&index, &plan, read);
         futures::stream::iter(reads)
             .map(lay)
@@ -56,7 +57,7 @@ impl Store {
                 .iter()
                 .try_for_each(|(blob, bytes)| plan.write(blob, bytes))
         })
-        .await
+        .await?
     }
 
     /// Writes the one blob of the read part by part. Its other places get copies of it.
@@ -80,7 +81,7 @@ impl Store {
                 Ok(()) if others.is_empty() => return Ok(()),
                 Ok(()) => {
                     let (plan, blob) = (Arc::clone(plan), read.slots[0].blob);
-                    return blocking(move || plan.copy(&blob)).await;
+                    return blocking(move || plan.copy(&blob)).await?;
                 }
                 Err(error) => {
                     first = first.or(Some(error));
@@ -114,22 +115,13 @@ impl Store {
                 file.write_all(&part).at("write", &path)?;
                 Ok((file, hasher))
             })
-            .await?;
+            .await??;
         }
         match BlobId::from(hasher.finalize()) == blob {
             true => Ok(()),
             false => Err(index.damaged(read, &blob)),
         }
     }
-}
-
-/// Runs file system calls off the async workers.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| StoreError::Interrupted)?
 }
 
 /// Where everything of a release will lie.

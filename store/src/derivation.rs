@@ -10,13 +10,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-
 use crate::error::StoreError;
 use crate::generation::Named;
 use crate::id::{DerivationKey, RecordId};
 use crate::record::{OnDamage, Record};
-use crate::signature::Signature;
+use crate::signature::{Namespace, Signature};
 use crate::store::Store;
 
 const PREFIX: &str = "derivations/";
@@ -42,7 +40,7 @@ impl Store {
     ) -> Result<RecordId, StoreError> {
         let id = RecordId::of(json);
         let name = Named::new(format!("{PREFIX}{key}/{id}"), ".json");
-        self.put_named(name, Bytes::copy_from_slice(json)).await?;
+        self.put_digested(name, json).await?;
         self.secure().await?;
         Ok(id)
     }
@@ -72,7 +70,8 @@ impl Store {
         signature: &Signature,
     ) -> Result<(), StoreError> {
         let name = format!("{PREFIX}{key}/{record}");
-        self.put_signature_beside(&name, signature).await
+        self.put_signature_beside(&name, Namespace::Derivation, signature)
+            .await
     }
 
     /// All signatures over a derivation, as found: whose they are and whether they are right is

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use crate::archive::{Format, Label, MAX_EXTENSION};
+use crate::blocking::blocking;
 use crate::error::{IoContext, StoreError};
 use crate::id::{BlobId, ReleaseId};
 use crate::index::{Index, Read as BlobRead};
@@ -126,9 +127,7 @@ impl Store {
             }
             .write(format, out)
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| StoreError::Interrupted)?
+        blocking(work).await?
     }
 
     /// Puts the blobs of one read into the raw file.
@@ -215,9 +214,7 @@ impl Raw {
                 .write_all_at(&part, offset + at)
                 .at("write", &raw.room)
         };
-        tokio::task::spawn_blocking(write)
-            .await
-            .map_err(|_| StoreError::Interrupted)?
+        blocking(write).await?
     }
 }
 

@@ -79,7 +79,7 @@ pub struct Repack {
 }
 
 /// What a collection is going to do. Nothing is done yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// Releases that stay.
     pub kept: Vec<ReleaseId>,
@@ -98,20 +98,9 @@ pub struct Plan {
     /// What lies in bundles that are deleted and is kept: other bundles have it, too.
     superseded: Vec<BlobId>,
     grace: Duration,
-    made: Made,
+    /// By this machine's clock.
+    made: Instant,
 }
-
-/// When a plan was made, by this machine's clock. Equal to any other: what is planned is what counts.
-#[derive(Debug, Clone, Copy)]
-struct Made(Instant);
-
-impl PartialEq for Made {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Made {}
 
 /// What a collection did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,7 +140,7 @@ impl Store {
     /// Those of the backend; [`StoreError::Damaged`], [`StoreError::NoRelease`] when a manifest, a ledger entry or a
     /// pin that may keep something cannot be read: guessing could delete what is needed.
     pub async fn plan_gc(&self, retention: &Retention) -> Result<Plan, StoreError> {
-        let made = Made(Instant::now());
+        let made = Instant::now();
         let inventory = self.inventory(retention).await?;
         Ok(decide::decide(&inventory, retention, made))
     }
@@ -242,7 +231,7 @@ impl Store {
 
 impl Plan {
     fn check_age(&self) -> Result<(), StoreError> {
-        match self.made.0.elapsed() > self.grace / 2 {
+        match self.made.elapsed() > self.grace / 2 {
             true => Err(StoreError::PlanTooOld),
             false => Ok(()),
         }

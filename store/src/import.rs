@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use rayon::prelude::*;
 
+use crate::blocking::blocking;
 use crate::bundle::writer::{Writer, Written};
 use crate::error::{StoreError, TreeError};
 use crate::event::{Event, Listener};
@@ -76,9 +77,7 @@ impl Store {
         events: Listener<'_>,
     ) -> Result<Imported, StoreError> {
         let walked = tree.clone();
-        let scan = tokio::task::spawn_blocking(move || scan(&walked, &|_, _| true))
-            .await
-            .map_err(|_| StoreError::Interrupted)??;
+        let scan = blocking(move || scan(&walked, &|_, _| true)).await??;
         self.import_scan(tree, scan, events).await
     }
 

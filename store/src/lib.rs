@@ -8,6 +8,7 @@
 pub mod allowed_signers;
 pub mod archive;
 pub mod backend;
+mod blocking;
 pub mod bundle;
 pub mod catalog;
 pub mod checkout;

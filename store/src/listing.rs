@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::backend::{Backend, Object, is_object_name};
+use crate::blocking::blocking;
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -211,9 +212,8 @@ pub async fn write_listing(backend: &dyn Backend) -> Result<(), StoreError> {
 /// Those of the backend.
 pub async fn made(backend: &dyn Backend) -> Result<Bytes, StoreError> {
     let objects = backend.list("").await?;
-    tokio::task::spawn_blocking(move || Listing::of(objects).encode())
-        .await
-        .map_err(|_| StoreError::Interrupted)?
+    blocking(move || Listing::of(objects).encode())
+        .await?
         .map(Bytes::from)
 }
 

@@ -19,14 +19,11 @@ use crate::file::{Bytes, LongFile};
 use crate::fs;
 use crate::id::{BlobId, BundleHash};
 use crate::index::{Index, Read, WHOLE_FRAMES, bundle_name, index_name};
-use crate::spool;
+use crate::spool::{self, PART};
 use crate::store::Store;
 
 /// Reads that run ahead of the packing.
 const READ_AHEAD: usize = 4;
-
-/// Bytes of a bundle that are asked for at once.
-const PART: u64 = 4 << 20;
 
 /// A blob on its way.
 enum Piece {
@@ -86,7 +83,7 @@ impl Store {
         }
         let (bundle, index) = (bundle(n), index(n));
         let table = Content::Bytes(table.into());
-        self.rely_on_bundle(&bundle);
+        self.rely_on_bundles([bundle.as_str()]);
         self.backend
             .put(&bundle, Content::File(written.file))
             .await?;

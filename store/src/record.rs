@@ -10,7 +10,6 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use crate::backend::Content;
 use crate::error::StoreError;
 use crate::generation::{Named, split};
 use crate::id::{RecordId, ReleaseId};
@@ -47,8 +46,17 @@ impl Store {
     ) -> Result<RecordId, StoreError> {
         let id = RecordId::of(json);
         let name = Named::new(format!("records/{release}/{id}"), ".json");
-        self.put_named(name, Bytes::copy_from_slice(json)).await?;
+        self.put_digested(name, json).await?;
         Ok(id)
+    }
+
+    /// Stores an object whose name is the digest of its bytes: others that lie there are damaged.
+    pub(crate) async fn put_digested(&self, named: Named, json: &[u8]) -> Result<(), StoreError> {
+        let bytes = Bytes::copy_from_slice(json);
+        match self.put_named(named.clone(), bytes.clone()).await {
+            Err(StoreError::Conflict { .. }) => self.put_beside(&named, bytes, |_| false).await,
+            put => put,
+        }
     }
 
     /// All records about a release, oldest first.
@@ -130,7 +138,8 @@ impl Store {
         record: &RecordId,
         signature: &Signature,
     ) -> Result<(), StoreError> {
-        self.put_signature_beside(&format!("records/{release}/{record}"), signature)
+        let name = format!("records/{release}/{record}");
+        self.put_signature_beside(&name, Namespace::Record, signature)
             .await
     }
 
@@ -138,40 +147,26 @@ impl Store {
     pub(crate) async fn put_signature_beside(
         &self,
         name: &str,
+        purpose: Namespace,
         signature: &Signature,
     ) -> Result<(), StoreError> {
         let key = signature.fingerprint().hex();
-        let name = Named::new(format!("{name}.{key}"), ".sig");
+        let signed = Named::new(format!("{name}.{key}"), ".sig");
         let text = Bytes::copy_from_slice(signature.text().as_bytes());
-        match self.put_named(name.clone(), text.clone()).await {
-            Err(StoreError::Conflict { .. }) => self.put_signature_again(&name, text).await,
-            put => put,
+        match self.put_named(signed.clone(), text.clone()).await {
+            Err(StoreError::Conflict { .. }) => {}
+            put => return put,
         }
-    }
-
-    /// Stores a signature under the first generation that is free, unless a right one is there.
-    async fn put_signature_again(&self, named: &Named, text: Bytes) -> Result<(), StoreError> {
-        let record = named.stem.rsplit_once('.').map_or("", |(record, _)| record);
-        let record = Named::new(record.to_owned(), ".json");
-        let record = self.get_named(&record).await?;
-        let purpose = match named.stem.starts_with("derivations/") {
-            true => Namespace::Derivation,
-            false => Namespace::Record,
+        let record = self
+            .get_named(&Named::new(name.to_owned(), ".json"))
+            .await?;
+        // Of a record that is not there nobody can say which signature fits.
+        let serves = |present: &[u8]| {
+            record.as_ref().is_none_or(|(_, json)| {
+                Signature::parse(present).is_ok_and(|present| present.matches(purpose, json))
+            })
         };
-        for name in (0..=u32::MAX).map(|n| named.generation(n)) {
-            let Some(present) = self.backend.get(&name).await? else {
-                return self.backend.put(&name, Content::Bytes(text)).await;
-            };
-            let right = || {
-                let present = Signature::parse(&present).ok()?;
-                let (_, json) = record.as_ref()?;
-                Some(present.matches(purpose, json))
-            };
-            if present == text || right().unwrap_or(record.is_none()) {
-                return Ok(());
-            }
-        }
-        Ok(())
+        self.put_beside(&signed, text, serves).await
     }
 
     /// All signatures over records of a release, sorted by record, then key. They are as found:

@@ -26,7 +26,9 @@ impl Store {
     pub async fn add_commit(&self, commit: &str, release: &ReleaseId) -> Result<(), StoreError> {
         let name = Named::new(format!("refs/commits/{commit}/{release}"), "");
         self.put_named(name, Bytes::new()).await?;
-        self.secure().await
+        self.secure().await?;
+        self.settled(release);
+        Ok(())
     }
 
     /// The releases built from a commit.
@@ -62,7 +64,11 @@ impl Store {
         let pin = format!("{PINS}{release}/{}", segment(name));
         self.backend.put(&pin, Content::Bytes(Bytes::new())).await?;
         match self.rely_on_release(release).await {
-            Ok(()) => self.secure().await,
+            Ok(()) => {
+                self.secure().await?;
+                self.settled(release);
+                Ok(())
+            }
             Err(error) => {
                 self.backend.delete(&pin).await?;
                 Err(error)

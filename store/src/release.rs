@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::backend::Content;
+use crate::blocking::blocking;
 use crate::error::StoreError;
 use crate::generation::{Named, split};
 use crate::id::{IdPrefix, ReleaseId};
@@ -88,8 +89,7 @@ impl Store {
             let text = text.map_err(|what| StoreError::Damaged { name, what })?;
             Manifest::parse(&text).map_err(|source| StoreError::Manifest { release, source })
         };
-        let parsed = tokio::task::spawn_blocking(parse).await;
-        parsed.map_err(|_| StoreError::Interrupted)?
+        blocking(parse).await?
     }
 
     /// The manifest's canonical text: its BLAKE3 is the release id.
@@ -142,7 +142,9 @@ impl Store {
         // release visible that has lost something meanwhile.
         self.secure().await?;
         self.put_marker(release).await?;
-        self.secure().await
+        self.secure().await?;
+        self.settled(release);
+        Ok(())
     }
 
     /// Writes a marker of a generation that was never there: its time says that the release is

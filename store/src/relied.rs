@@ -5,7 +5,7 @@
 //! stored again under the next generation; until nothing has to be. See [`crate::tombstone`].
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -24,11 +24,20 @@ const ATTEMPTS: usize = 8;
 
 /// All that was relied on through one opened store.
 #[derive(Debug, Default)]
-pub(crate) struct Relied {
-    objects: Mutex<BTreeMap<Named, Bytes>>,
-    trees: Mutex<BTreeSet<ReleaseId>>,
+pub(crate) struct Relied(Mutex<Things>);
+
+#[derive(Debug, Default)]
+struct Things {
+    objects: BTreeMap<Named, Bytes>,
+    trees: BTreeSet<ReleaseId>,
     /// Bundles that an index named: something may have been left out because it is in them.
-    bundles: Mutex<BTreeSet<String>>,
+    bundles: BTreeSet<String>,
+}
+
+impl Relied {
+    fn things(&self) -> MutexGuard<'_, Things> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Store {
@@ -55,69 +64,58 @@ impl Store {
     pub(crate) async fn put_named(&self, named: Named, bytes: Bytes) -> Result<(), StoreError> {
         let tombstones = self.tombstones().await?;
         let name = named.first(|name| tombstones.has(name));
-        self.rely_on(named.clone(), bytes.clone());
-        let put = self.backend.put(&name, Content::Bytes(bytes.clone())).await;
-        match put {
-            // Its name is its digest, so what lies there is damaged.
-            Err(StoreError::Conflict { .. }) if named.ending == ".json" => {
-                self.put_beside(&named, &name, bytes).await
-            }
-            put => put,
-        }
+        self.rely_on(named, bytes.clone());
+        self.backend.put(&name, Content::Bytes(bytes)).await
     }
 
-    /// Stores an object under the first generation that nothing is in, or the same.
-    async fn put_beside(&self, named: &Named, taken: &str, bytes: Bytes) -> Result<(), StoreError> {
+    /// Stores an object beside others of the same name: under the first generation that has no
+    /// tombstone and is free. Nothing is to be done when one of the others `serves` as well.
+    pub(crate) async fn put_beside(
+        &self,
+        named: &Named,
+        bytes: Bytes,
+        serves: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), StoreError> {
         let tombstones = self.tombstones().await?;
-        for name in (0..=u32::MAX).map(|n| named.generation(n)) {
-            if name == taken || tombstones.has(&name) {
-                continue;
-            }
+        let names = (0..=u32::MAX).map(|n| named.generation(n));
+        for name in names.filter(|name| !tombstones.has(name)) {
             match self.backend.put(&name, Content::Bytes(bytes.clone())).await {
                 Err(StoreError::Conflict { .. }) => {}
                 put => return put,
             }
+            let present = self.backend.get(&name).await?;
+            if present.is_some_and(|present| serves(&present)) {
+                return Ok(());
+            }
         }
         Err(StoreError::Conflict {
-            name: taken.to_owned(),
+            name: named.to_string(),
         })
     }
 
     pub(crate) fn rely_on(&self, named: Named, bytes: Bytes) {
-        let mut objects = self
-            .relied
-            .objects
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        objects.insert(named, bytes);
+        self.relied.things().objects.insert(named, bytes);
     }
 
-    /// Remembers that these bundles may be relied on.
-    pub(crate) fn rely_on_bundles(&self, index: &Index) {
-        let mut bundles = self
-            .relied
-            .bundles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        bundles.extend(index.bundles().map(str::to_owned));
-    }
-
-    /// Remembers that a bundle is relied on: one of the same bytes may have been there already, and
-    /// be about to go.
-    pub(crate) fn rely_on_bundle(&self, name: &str) {
-        let bundles = self.relied.bundles.lock();
-        let mut bundles = bundles.unwrap_or_else(PoisonError::into_inner);
-        bundles.insert(name.to_owned());
+    /// Remembers that these bundles may be relied on: those that an index names, or one of the same
+    /// bytes as ours, which may have been there already and be about to go.
+    pub(crate) fn rely_on_bundles<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let names = names.into_iter().map(str::to_owned);
+        self.relied.things().bundles.extend(names);
     }
 
     /// Remembers that every blob of this manifest is relied on.
     pub(crate) fn rely_on_tree(&self, tree: ReleaseId) {
-        let mut trees = self
-            .relied
-            .trees
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        trees.insert(tree);
+        self.relied.things().trees.insert(tree);
+    }
+
+    /// Forgets what a release relies on: it is published and was looked after since, so that every
+    /// later collection sees that it is kept.
+    pub(crate) fn settled(&self, release: &ReleaseId) {
+        let id = release.to_string();
+        let mut things = self.relied.things();
+        things.trees.remove(release);
+        things.objects.retain(|named, _| !named.stem.contains(&id));
     }
 
     /// Remembers that a complete release is relied on, with all that is said about it.
@@ -187,17 +185,7 @@ impl Store {
 
     /// Whether an object had to be stored again.
     async fn secure_objects(&self, tombstones: &Tombstones) -> Result<bool, StoreError> {
-        let relied: Vec<(Named, Bytes)> = {
-            let objects = self
-                .relied
-                .objects
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            objects
-                .iter()
-                .map(|(named, bytes)| (named.clone(), bytes.clone()))
-                .collect()
-        };
+        let relied = self.relied.things().objects.clone();
         let mut again = false;
         for (named, bytes) in relied {
             let name = named.first(|name| tombstones.has(name));
@@ -211,25 +199,14 @@ impl Store {
 
     /// Whether blobs had to be stored again.
     async fn secure_blobs(&self, tombstones: &Tombstones) -> Result<bool, StoreError> {
-        let trees: Vec<ReleaseId> = {
-            let trees = self
-                .relied
-                .trees
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            trees.iter().copied().collect()
-        };
+        let trees = self.relied.things().trees.clone();
         if trees.is_empty() {
             return Ok(false);
         }
         let listed = self.backend.list("bundles/").await?;
         let bundles: HashSet<&str> = listed.iter().map(|object| object.name.as_str()).collect();
-        let gone = {
-            let relied = self.relied.bundles.lock();
-            let relied = relied.unwrap_or_else(PoisonError::into_inner);
-            let gone = |name: &String| tombstones.has(name) || !bundles.contains(name.as_str());
-            relied.iter().any(gone)
-        };
+        let gone = |name: &String| tombstones.has(name) || !bundles.contains(name.as_str());
+        let gone = self.relied.things().bundles.iter().any(gone);
         if !gone {
             return Ok(false); // all that was relied on lies where it lay
         }
@@ -269,17 +246,13 @@ impl Store {
     /// The manifest as it was put through this store.
     fn relied_manifest(&self, tree: &ReleaseId) -> Result<crate::manifest::Manifest, StoreError> {
         let absent = || StoreError::NoRelease { release: *tree };
-        let stored = {
-            let objects = self
-                .relied
-                .objects
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            objects
-                .get(&manifest_name(tree))
-                .cloned()
-                .ok_or_else(absent)?
-        };
+        let stored = self
+            .relied
+            .things()
+            .objects
+            .get(&manifest_name(tree))
+            .cloned();
+        let stored = stored.ok_or_else(absent)?;
         let text = crate::release::decode(&stored, tree).map_err(|_| absent())?;
         crate::manifest::Manifest::parse(&text).map_err(|_| absent())
     }

@@ -6,8 +6,12 @@ use std::path::Path;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
+use crate::blocking::blocking;
 use crate::error::{IoContext, StoreError};
 use crate::fs;
+
+/// Bytes of an object that are asked for at once.
+pub(crate) const PART: u64 = 4 << 20;
 
 /// All that arrived.
 pub(crate) struct Spooled {
@@ -34,8 +38,7 @@ pub(crate) async fn spool(
             let written = file.write_all(&part).at("write", file.path());
             written.map(|()| (hasher, file))
         };
-        let done = tokio::task::spawn_blocking(work).await;
-        (hasher, file) = done.map_err(|_| StoreError::Interrupted)??;
+        (hasher, file) = blocking(work).await??;
     }
     Ok(Spooled {
         file,

@@ -174,7 +174,7 @@ impl Store {
         }
         let tombstones = self.tombstones().await?;
         let index = Arc::new(Index::load(self.backend.as_ref(), &tombstones).await?);
-        self.rely_on_bundles(&index);
+        self.rely_on_bundles(index.bundles());
         *slot = Some(Arc::clone(&index));
         Ok(index)
     }

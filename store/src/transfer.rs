@@ -19,7 +19,7 @@ use crate::fs;
 use crate::id::{BlobId, BundleHash, ReleaseId};
 use crate::index::{Index, bundle_stem};
 use crate::record::Record;
-use crate::spool::spool;
+use crate::spool::{PART, spool};
 use crate::store::Store;
 
 /// A bundle is moved as it is when at least one in so many of its bytes is lacking.
@@ -28,8 +28,7 @@ const WORTH: u64 = 2;
 const BUNDLES: usize = 4;
 /// Records that are moved at once.
 const RECORDS: usize = 8;
-/// Bytes of a bundle that are asked for at once, and how many such requests run ahead.
-const PART: u64 = 4 << 20;
+/// Requests for parts of a bundle that run ahead.
 const PARTS_AHEAD: usize = 4;
 
 /// A bundle that is moved as it is.
@@ -158,8 +157,9 @@ pub async fn run(
     }
     // Bundles that were there already count once their names are durable, too.
     to.backend.settle("bundles").await?;
+    let commits = from.commits().await?;
     for release in &plan.releases {
-        moved.records += move_release(from, to, release).await?;
+        moved.records += move_release(from, to, release, &commits).await?;
     }
     Ok(moved)
 }
@@ -211,7 +211,12 @@ async fn move_bundle(
 }
 
 /// Moves all that is not content: manifest, records, signatures, commits; and publishes.
-async fn move_release(from: &Store, to: &Store, release: &ReleaseId) -> Result<usize, StoreError> {
+async fn move_release(
+    from: &Store,
+    to: &Store,
+    release: &ReleaseId,
+    commits: &[(String, ReleaseId)],
+) -> Result<usize, StoreError> {
     to.put_manifest(release, &from.manifest_text(release).await?)
         .await?;
     let records = from.records(release).await?;
@@ -231,10 +236,8 @@ async fn move_release(from: &Store, to: &Store, release: &ReleaseId) -> Result<u
         .try_collect::<Vec<()>>()
         .await?;
     to.publish(release).await?;
-    for (commit, of) in from.commits().await? {
-        if of == *release {
-            to.add_commit(&commit, release).await?;
-        }
+    for (commit, _) in commits.iter().filter(|(_, of)| of == release) {
+        to.add_commit(commit, release).await?;
     }
     Ok(count)
 }

@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 pub use client::{Bearer, BearerError, Proxies};
 
 use super::{Backend, Content, Object, is_object_name};
+use crate::blocking::blocking;
 use crate::error::StoreError;
 use crate::listing::{LISTING, Listing};
 use failure::{Failure, HttpError};
@@ -150,9 +151,7 @@ impl HttpBackend {
                 Ok(listed.listing.clone())
             }
             (Answer::Body { bytes, etag }, _) => {
-                let listing = tokio::task::spawn_blocking(move || Listing::decode(&bytes))
-                    .await
-                    .map_err(|_| StoreError::Interrupted)?;
+                let listing = blocking(move || Listing::decode(&bytes)).await?;
                 let listing = Arc::new(listing.map_err(|error| failed(error.into()))?);
                 *listed = Some(Listed {
                     listing: Arc::clone(&listing),

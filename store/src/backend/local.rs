@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::folder::Folder;
 use super::{Backend, Content, Object};
+use crate::blocking::blocking;
 use crate::error::StoreError;
 
 /// A folder on this machine.
@@ -30,9 +31,7 @@ impl LocalBackend {
         work: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let folder = self.folder.clone();
-        tokio::task::spawn_blocking(move || work(&folder))
-            .await
-            .map_err(|_| StoreError::Interrupted)?
+        blocking(move || work(&folder)).await?
     }
 }
 

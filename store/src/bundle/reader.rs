@@ -9,6 +9,7 @@ use futures::{Stream, StreamExt};
 use super::toc::{Frame, Slot, Toc};
 use super::{FOOTER, FOOTER_MAGIC, SKIPPABLE_MAGIC};
 use crate::backend::Backend;
+use crate::blocking::blocking;
 use crate::error::StoreError;
 use crate::id::BlobId;
 
@@ -90,9 +91,7 @@ pub async fn read_slots(
     let slots = slots.to_vec();
     let owned = name.to_owned();
     let work = move || cut(&owned, &stored, &frames, first_index, &slots);
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| StoreError::Interrupted)?
+    blocking(work).await?
 }
 
 /// Reads a blob that runs through many frames, one frame after the other; a few are read ahead.
@@ -126,9 +125,7 @@ async fn read_part(
         .await?;
     let owned = name.to_owned();
     let work = move || decode(&owned, &stored.unwrap_or_default(), &frame);
-    let raw = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| StoreError::Interrupted)??;
+    let raw = blocking(work).await??;
     Ok(Bytes::from(raw).slice(range))
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::ledger;
 use super::{Fault, PARALLEL, Remark, Survey, read};
 use crate::backend::Backend;
+use crate::blocking::blocking;
 use crate::error::StoreError;
 use crate::generation::Named;
 use crate::id::{RecordId, ReleaseId};
@@ -75,9 +76,7 @@ pub(super) async fn manifest(
         let text = decode(&stored, &release).map_err(Fault::Unreadable)?;
         Manifest::parse(&text).map_err(|error| Fault::Content(error.to_string()))
     };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| StoreError::Interrupted)
+    blocking(work).await
 }
 
 /// A signature is by the key of its name and, when its record is there, over that record.

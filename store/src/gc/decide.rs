@@ -1,10 +1,10 @@
 //! From facts to a plan. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::inventory::{Bundle, Inventory};
-use super::{AFTERLIFE, Dead, Made, Plan, Repack, Retention};
+use super::{AFTERLIFE, Dead, Plan, Repack, Retention};
 use crate::backend::Object;
 use crate::generation::Named;
 use crate::id::{BlobId, DerivationKey, RecordId, ReleaseId};
@@ -29,7 +29,7 @@ enum Fate {
 }
 
 /// Decides.
-pub(super) fn decide(inventory: &Inventory, retention: &Retention, made: Made) -> Plan {
+pub(super) fn decide(inventory: &Inventory, retention: &Retention, made: Instant) -> Plan {
     let grace = retention.grace;
     let old = |time: SystemTime, age: Duration| {
         inventory.now.duration_since(time).unwrap_or_default() >= age

@@ -15,6 +15,7 @@ use object_store::{
 };
 
 use super::{Content, DIGEST, S3Backend};
+use crate::blocking::blocking;
 use crate::error::{IoContext, StoreError};
 
 /// Servers take parts of 5 MiB and more; all but the last must be of one size for some.
@@ -67,7 +68,7 @@ impl Offered {
                 })
             }
         })
-        .await
+        .await?
     }
 
     fn attributes(&self) -> Attributes {
@@ -100,17 +101,8 @@ impl Spooled {
                 .at("read", &spooled.path)?;
             Ok(bytes.into())
         })
-        .await
+        .await?
     }
-}
-
-/// Runs file system calls and hashing off the async workers.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| StoreError::Interrupted)?
 }
 
 impl S3Backend {
