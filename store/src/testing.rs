@@ -3,4 +3,7 @@
 
 pub mod faulty;
 pub mod garage;
+pub mod release;
+pub mod ssh_keygen;
 pub mod traced;
+pub mod watched;

@@ -4,54 +4,22 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use relstore_store::backend::Backend;
 use relstore_store::backend::local::LocalBackend;
 use relstore_store::backend::memory::MemoryBackend;
-use relstore_store::fsck::{Depth, check};
-use relstore_store::gc::Retention;
 use relstore_store::id::ReleaseId;
-use relstore_store::import::{Layout, ReleaseTree};
 use relstore_store::testing::faulty::{Fault, FaultyBackend};
+use relstore_store::testing::release::{self, DAY, is_sound, strict, tree};
 use relstore_store::{Store, StoreError, transfer};
 
-const DAY: Duration = Duration::from_secs(86_400);
-const COMMIT: &str = "5555555555555555555555555555555555555555";
 const FAULTS: [Fault; 4] = [Fault::Before, Fault::After, Fault::Full, Fault::Killed];
 
 type Dynamic = Arc<dyn Backend>;
 
-/// Keeps nothing but what is young or pinned.
-fn strict() -> Retention {
-    Retention {
-        keep_last: 0,
-        keep_for: 30 * DAY,
-        keep_derivations: 7 * DAY,
-        grace: DAY,
-        repack: true,
-    }
-}
-
-fn tree(files: &[&str]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for content in files {
-        std::fs::write(folder.path().join(content), content.repeat(50)).unwrap();
-    }
-    folder
-}
-
 async fn import(backend: &Dynamic, root: &Path) -> Result<ReleaseId, StoreError> {
     let store = Store::open_backend(Arc::clone(backend)).await?;
-    let tree = ReleaseTree {
-        root: root.to_owned(),
-        layout: Layout::default(),
-    };
-    let release = store.import(&tree, &|_| ()).await?.release;
-    store.put_record(&release, b"{\"said\":1}").await?;
-    store.publish(&release).await?;
-    store.add_commit(COMMIT, &release).await?;
-    Ok(release)
+    release::import(&store, root).await
 }
 
 async fn push(from: &Dynamic, to: &Dynamic, release: ReleaseId) -> Result<(), StoreError> {
@@ -81,22 +49,6 @@ async fn memory() -> (Arc<MemoryBackend>, Dynamic) {
     (memory, backend)
 }
 
-/// Every visible release is whole, these are visible, and a full check finds nothing.
-async fn sound(backend: &Dynamic, reported: &[ReleaseId], case: &str) {
-    let store = Store::open_backend(Arc::clone(backend)).await.unwrap();
-    let visible = store.releases().await.unwrap();
-    for release in &visible {
-        let out = tempfile::tempdir().unwrap();
-        let whole = store.checkout(release, out.path()).await;
-        whole.unwrap_or_else(|error| panic!("{case}: {release}: {error}"));
-    }
-    for release in reported {
-        assert!(visible.contains(release), "{case}: {release} is lost");
-    }
-    let report = check(backend, Depth::Full, &|_| ()).await.unwrap();
-    assert!(report.is_clean(), "{case}: {:?}", report.problems);
-}
-
 /// When everything is old, nothing stays but what a pin keeps.
 async fn nothing_is_left(memory: &MemoryBackend, backend: &Dynamic, case: &str) {
     for days in [31, 1, 1] {
@@ -119,16 +71,20 @@ async fn an_import_stopped_at_any_operation() {
             let case = format!("{fault:?} at {at}");
             let (memory, backend) = memory().await;
             let reported = import(&backend, old.path()).await.unwrap();
-            let faulty = Arc::new(FaultyBackend::new(Arc::clone(&backend), fault.clone(), at));
+            let faulty = Arc::new(FaultyBackend::faulty(
+                Arc::clone(&backend),
+                fault.clone(),
+                at,
+            ));
             let done = import(&(Arc::clone(&faulty) as _), new.path()).await;
             if !faulty.was_met() {
                 done.unwrap();
                 break;
             }
             stops += 1;
-            sound(&backend, &[reported], &case).await;
+            is_sound(&backend, &[reported], &case).await;
             let again = import(&backend, new.path()).await.unwrap();
-            sound(&backend, &[reported, again], &case).await;
+            is_sound(&backend, &[reported, again], &case).await;
             nothing_is_left(&memory, &backend, &case).await;
         }
     }
@@ -140,7 +96,7 @@ async fn what_a_stopped_import_leaves_is_collected() {
     let new = tree(&["one", "two"]);
     for at in 1.. {
         let (memory, backend) = memory().await;
-        let faulty = FaultyBackend::new(Arc::clone(&backend), Fault::Killed, at);
+        let faulty = FaultyBackend::faulty(Arc::clone(&backend), Fault::Killed, at);
         if import(&(Arc::new(faulty) as _), new.path()).await.is_ok() {
             break;
         }
@@ -164,7 +120,7 @@ async fn a_push_stopped_at_any_operation_of_either_side() {
             let (_, to) = memory().await;
             push(&from, &to, first).await.unwrap();
             let inner = Arc::clone(if reader { &from } else { &to });
-            let faulty = Arc::new(FaultyBackend::new(inner, fault.clone(), at));
+            let faulty = Arc::new(FaultyBackend::faulty(inner, fault.clone(), at));
             let side: Dynamic = Arc::clone(&faulty) as _;
             let done = match reader {
                 true => push(&side, &to, second).await,
@@ -180,9 +136,9 @@ async fn a_push_stopped_at_any_operation_of_either_side() {
             } else {
                 vec![first]
             };
-            sound(&to, &reported, &case).await;
+            is_sound(&to, &reported, &case).await;
             push(&from, &to, second).await.unwrap();
-            sound(&to, &[first, second], &case).await;
+            is_sound(&to, &[first, second], &case).await;
         }
     }
     assert!(stops >= 80, "{stops}");
@@ -207,22 +163,26 @@ async fn a_collection_stopped_at_any_operation() {
                 collect(&backend).await.unwrap();
                 memory.wait(DAY);
             }
-            let faulty = Arc::new(FaultyBackend::new(Arc::clone(&backend), fault.clone(), at));
+            let faulty = Arc::new(FaultyBackend::faulty(
+                Arc::clone(&backend),
+                fault.clone(),
+                at,
+            ));
             let done = collect(&(Arc::clone(&faulty) as _)).await;
             if !faulty.was_met() {
                 done.unwrap();
                 break;
             }
             stops += 1;
-            sound(&backend, &[pinned, young], &case).await;
+            is_sound(&backend, &[pinned, young], &case).await;
             // What has a tombstone may be needed again.
             let again = import(&backend, old.path()).await.unwrap();
-            sound(&backend, &[pinned, young, again], &case).await;
+            is_sound(&backend, &[pinned, young, again], &case).await;
             for _ in 0..3 {
                 collect(&backend).await.unwrap();
                 memory.wait(DAY);
             }
-            sound(&backend, &[pinned, young, again], &case).await;
+            is_sound(&backend, &[pinned, young, again], &case).await;
         }
     }
     assert!(stops >= 100, "{stops}");
@@ -236,7 +196,11 @@ async fn a_pin_stopped_at_any_operation() {
             let case = format!("{fault:?} at {at}");
             let (memory, backend) = memory().await;
             let release = import(&backend, old.path()).await.unwrap();
-            let faulty = Arc::new(FaultyBackend::new(Arc::clone(&backend), fault.clone(), at));
+            let faulty = Arc::new(FaultyBackend::faulty(
+                Arc::clone(&backend),
+                fault.clone(),
+                at,
+            ));
             let done = pin(&(Arc::clone(&faulty) as _), release).await;
             if !faulty.was_met() {
                 done.unwrap();
@@ -247,7 +211,7 @@ async fn a_pin_stopped_at_any_operation() {
                 memory.wait(31 * DAY);
                 collect(&backend).await.unwrap();
             }
-            sound(&backend, &[release], &case).await;
+            is_sound(&backend, &[release], &case).await;
         }
     }
 }
@@ -263,14 +227,14 @@ async fn a_write_torn_in_a_folder_is_never_an_object() {
         let backend: Dynamic = Arc::new(LocalBackend::new(at_root.clone()));
         let reported = import(&backend, old.path()).await.unwrap();
         let fault = Fault::Torn(at_root.clone());
-        let faulty = Arc::new(FaultyBackend::new(Arc::clone(&backend), fault, at));
+        let faulty = Arc::new(FaultyBackend::faulty(Arc::clone(&backend), fault, at));
         let done = import(&(Arc::clone(&faulty) as _), new.path()).await;
         if !faulty.was_met() {
             done.unwrap();
             break;
         }
-        sound(&backend, &[reported], &case).await;
+        is_sound(&backend, &[reported], &case).await;
         let again = import(&backend, new.path()).await.unwrap();
-        sound(&backend, &[reported, again], &case).await;
+        is_sound(&backend, &[reported, again], &case).await;
     }
 }

@@ -6,21 +6,19 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use proptest::prelude::*;
 use relstore_store::backend::memory::MemoryBackend;
-use relstore_store::backend::{Backend, Content, Object};
+use relstore_store::backend::{Backend, Content};
 use relstore_store::fsck::{Depth, Report, check, repair};
 use relstore_store::id::{DerivationKey, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree};
 use relstore_store::signature::{KeySigner, Namespace, Signer};
+use relstore_store::testing::faulty::{Fault, FaultyBackend};
 use relstore_store::{Store, StoreError};
 
 const BASE: &str = "environments/prod/ledger/web1";
@@ -479,63 +477,6 @@ async fn every_damage_is_found_spreads_nowhere_and_is_mended() {
     }
 }
 
-/// Fails the n-th writing call, before or after doing it, as a crash would.
-#[derive(Debug)]
-struct Faulty {
-    inner: Arc<MemoryBackend>,
-    left: AtomicUsize,
-    after: bool,
-}
-
-impl Faulty {
-    async fn write(
-        &self,
-        write: impl Future<Output = Result<(), StoreError>> + Send,
-    ) -> Result<(), StoreError> {
-        let fails = self.left.fetch_sub(1, Ordering::SeqCst) == 1;
-        if !fails || self.after {
-            write.await?;
-        }
-        match fails {
-            true => Err(StoreError::Interrupted),
-            false => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl Backend for Faulty {
-    async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get(name).await
-    }
-    async fn get_range(
-        &self,
-        name: &str,
-        offset: u64,
-        length: u64,
-    ) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get_range(name, offset, length).await
-    }
-    async fn put(&self, name: &str, content: Content) -> Result<(), StoreError> {
-        self.write(self.inner.put(name, content)).await
-    }
-    async fn put_advisory(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.write(self.inner.put_advisory(name, bytes)).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
-        self.inner.list(prefix).await
-    }
-    async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.write(self.inner.delete(name)).await
-    }
-    fn spool(&self) -> PathBuf {
-        self.inner.spool()
-    }
-    fn place(&self) -> String {
-        self.inner.place()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_stopped_at_any_write_loses_nothing_and_runs_again() {
     let fixture = fixture().await;
@@ -555,28 +496,24 @@ async fn a_repair_stopped_at_any_write_loses_nothing_and_runs_again() {
     }
     let replica = backend_of(&fixture.objects);
     let mut stops = 0;
-    for after in [false, true] {
+    for fault in [Fault::Before, Fault::After] {
         for call in 1.. {
             let inner = backend_of(&broken);
-            let faulty = Faulty {
-                inner: Arc::clone(&inner),
-                left: AtomicUsize::new(call),
-                after,
-            };
+            let faulty = FaultyBackend::faulty_write(dynamic(&inner), fault.clone(), call);
             let faulty: Arc<dyn Backend> = Arc::new(faulty);
             let source = Store::open_backend(dynamic(&replica)).await.unwrap();
             if mend(&faulty, Depth::Full, &[source]).await.is_ok() {
                 break; // fewer writes than `call`
             }
             stops += 1;
-            assert!(readable(&inner, &untouched).await, "{after} {call}");
+            assert!(readable(&inner, &untouched).await, "{fault:?} {call}");
             let source = Store::open_backend(dynamic(&replica)).await.unwrap();
             let left = mend(&dynamic(&inner), Depth::Full, &[source])
                 .await
                 .unwrap();
-            assert!(left.is_clean(), "{after} {call}: {:?}", left.problems);
+            assert!(left.is_clean(), "{fault:?} {call}: {:?}", left.problems);
             for release in [first, second, untouched] {
-                assert!(readable(&inner, &release).await, "{after} {call}");
+                assert!(readable(&inner, &release).await, "{fault:?} {call}");
             }
             let records = Store::open_backend(dynamic(&inner))
                 .await
@@ -584,7 +521,7 @@ async fn a_repair_stopped_at_any_write_loses_nothing_and_runs_again() {
                 .records(&first)
                 .await
                 .unwrap();
-            assert_eq!(records.len(), 2, "{after} {call}");
+            assert_eq!(records.len(), 2, "{fault:?} {call}");
         }
     }
     assert!(stops >= 20, "{stops}");

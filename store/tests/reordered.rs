@@ -9,31 +9,13 @@ use std::sync::Arc;
 use relstore_store::Store;
 use relstore_store::backend::Backend;
 use relstore_store::backend::local::LocalBackend;
-use relstore_store::fsck::{Depth, check};
 use relstore_store::id::ReleaseId;
-use relstore_store::import::{Layout, ReleaseTree};
+use relstore_store::testing::release::{self, is_sound, tree};
 use relstore_store::testing::traced::{Effect, take};
-
-fn tree(files: &[&str]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for content in files {
-        std::fs::write(folder.path().join(content), content.repeat(50)).unwrap();
-    }
-    folder
-}
 
 async fn import(at: &Path, root: &Path) -> ReleaseId {
     let store = Store::open_or_create(at).await.unwrap();
-    let tree = ReleaseTree {
-        root: root.to_owned(),
-        layout: Layout::default(),
-    };
-    let release = store.import(&tree, &|_| ()).await.unwrap().release;
-    store.put_record(&release, b"{\"said\":1}").await.unwrap();
-    store.publish(&release).await.unwrap();
-    let commit = "5".repeat(40);
-    store.add_commit(&commit, &release).await.unwrap();
-    release
+    release::import(&store, root).await.unwrap()
 }
 
 /// Makes in `to` one state after a crash behind these effects: `coin` says what of the rest is there.
@@ -86,19 +68,8 @@ fn crashed(from: &Path, to: &Path, effects: &[Effect], old: &BTreeSet<PathBuf>, 
 }
 
 async fn sound(at: &Path, reported: &[ReleaseId], case: &str) {
-    let store = Store::open(at).await.unwrap();
-    let visible = store.releases().await.unwrap();
-    for release in &visible {
-        let out = tempfile::tempdir().unwrap();
-        let whole = store.checkout(release, out.path()).await;
-        whole.unwrap_or_else(|error| panic!("{case}: {release}: {error}"));
-    }
-    for release in reported {
-        assert!(visible.contains(release), "{case}: {release} is lost");
-    }
     let backend: Arc<dyn Backend> = Arc::new(LocalBackend::new(at.to_owned()));
-    let report = check(&backend, Depth::Full, &|_| ()).await.unwrap();
-    assert!(report.is_clean(), "{case}: {:?}", report.problems);
+    is_sound(&backend, reported, case).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

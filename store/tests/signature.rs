@@ -2,28 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use relstore_store::allowed_signers::{AllowedSigners, Refusal};
 use relstore_store::id::ReleaseId;
 use relstore_store::signature::{KeySigner, Namespace, SignError, Signature, Signer};
+use relstore_store::testing::ssh_keygen::ssh_keygen;
 use relstore_store::{Store, StoreError};
 
 const CONTENT: &[u8] = b"{\"_type\":\"x\"}\n";
-
-fn ssh_keygen(folder: &Path, args: &[&str], stdin: &[u8]) -> (bool, String) {
-    let input = folder.join("stdin");
-    std::fs::write(&input, stdin).unwrap();
-    let output = Command::new("ssh-keygen")
-        .args(args)
-        .current_dir(folder)
-        .stdin(Stdio::from(std::fs::File::open(input).unwrap()))
-        .output()
-        .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap())
-}
 
 /// Makes the key pair `key` in the folder and allows it for records.
 fn make_key(folder: &Path, kind: &str, passphrase: &str) -> AllowedSigners {

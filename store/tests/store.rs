@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use relstore_store::backend::local::LocalBackend;
-use relstore_store::backend::{Backend, Content, Object};
 use relstore_store::id::{BlobId, IdPrefix, ReleaseId};
 use relstore_store::import::{Imported, Layout, ReleaseTree};
 use relstore_store::manifest::Kind;
 use relstore_store::name::EntryPath;
+use relstore_store::testing::watched::{Fate, Operation, Verb, Watch, WatchedBackend};
 use relstore_store::{Store, StoreError};
 
 fn path(text: &str) -> EntryPath {
@@ -320,55 +319,29 @@ async fn damage_is_found_when_read_and_named() {
         .unwrap();
 }
 
-/// Fails the n-th writing call, before or after doing it, as a crash would.
+/// Fails the n-th put, before or after doing it, as a crash would.
 #[derive(Debug)]
-struct Faulty {
-    inner: LocalBackend,
+struct FailingPut {
     left: AtomicUsize,
     after: bool,
 }
 
 #[async_trait]
-impl Backend for Faulty {
-    async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get(name).await
-    }
-    async fn get_range(
-        &self,
-        name: &str,
-        offset: u64,
-        length: u64,
-    ) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get_range(name, offset, length).await
-    }
-    async fn put(&self, name: &str, content: Content) -> Result<(), StoreError> {
-        let fails = self.left.fetch_sub(1, Ordering::SeqCst) == 1;
-        if !fails || self.after {
-            self.inner.put(name, content).await?;
+impl Watch for FailingPut {
+    async fn fate(&self, operation: Operation<'_>) -> Fate {
+        let puts = matches!(operation.verb, Verb::Put | Verb::PutAdvisory);
+        if !puts || self.left.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return Fate::Done;
         }
-        if fails {
-            return Err(StoreError::Io {
-                what: "write",
-                path: name.into(),
-                source: std::io::ErrorKind::StorageFull.into(),
-            });
+        let error = StoreError::Io {
+            what: "write",
+            path: operation.name.into(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        match self.after {
+            true => Fate::Lost(error),
+            false => Fate::Refused(error),
         }
-        Ok(())
-    }
-    async fn put_advisory(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.put(name, Content::Bytes(bytes)).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
-        self.inner.list(prefix).await
-    }
-    async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.inner.delete(name).await
-    }
-    fn spool(&self) -> PathBuf {
-        self.inner.spool()
-    }
-    fn place(&self) -> String {
-        self.inner.place()
     }
 }
 
@@ -379,12 +352,12 @@ async fn an_import_stopped_at_any_write_leaves_no_release_and_runs_again() {
         for call in 1.. {
             let s = setup();
             let clean = Store::open_or_create(&s.at).await.unwrap();
-            let inner = LocalBackend::new(s.at.clone());
-            let faulty = Arc::new(Faulty {
-                inner,
+            let watch = FailingPut {
                 left: AtomicUsize::new(call),
                 after,
-            });
+            };
+            let inner = Arc::new(LocalBackend::new(s.at.clone()));
+            let faulty = Arc::new(WatchedBackend::new(inner, watch));
             let store = Store::open_backend(faulty).await.unwrap();
             match build(&store, &s.tree).await {
                 Ok(_) => break, // fewer writes than `call`

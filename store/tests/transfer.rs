@@ -1,75 +1,54 @@
 //! Releases from one store to another.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use relstore_store::backend::memory::MemoryBackend;
-use relstore_store::backend::{Backend, Content, Object};
+use relstore_store::backend::{Backend, Content};
 use relstore_store::id::ReleaseId;
-use relstore_store::import::{Layout, ReleaseTree};
+use relstore_store::testing::release::{self, COMMIT};
+use relstore_store::testing::watched::{Fate, Operation, Verb, Watch, WatchedBackend};
 use relstore_store::{Store, StoreError, transfer};
 
 /// Counts what is put, and fails when so many puts were done.
 #[derive(Debug)]
 struct Counted {
-    inner: Arc<MemoryBackend>,
+    asked: AtomicUsize,
     put: AtomicUsize,
     bytes: AtomicU64,
     fails_at: usize,
 }
 
 #[async_trait]
-impl Backend for Counted {
-    async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get(name).await
-    }
-    async fn get_range(
-        &self,
-        name: &str,
-        offset: u64,
-        length: u64,
-    ) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get_range(name, offset, length).await
-    }
-    async fn put(&self, name: &str, content: Content) -> Result<(), StoreError> {
+impl Watch for Counted {
+    async fn fate(&self, operation: Operation<'_>) -> Fate {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (Verb::Put, Some(content)) = (operation.verb, operation.content) else {
+            return Fate::Done;
+        };
         if self.put.fetch_add(1, Ordering::SeqCst) >= self.fails_at {
-            return Err(StoreError::Interrupted);
+            return Fate::Refused(StoreError::Interrupted);
         }
-        let size = match &content {
+        let size = match content {
             Content::Bytes(bytes) => bytes.len() as u64,
             Content::File(file) => file.as_file().metadata().unwrap().len(),
         };
         self.bytes.fetch_add(size, Ordering::SeqCst);
-        self.inner.put(name, content).await
-    }
-    async fn put_advisory(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.inner.put_advisory(name, bytes).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
-        self.inner.list(prefix).await
-    }
-    async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.inner.delete(name).await
-    }
-    fn spool(&self) -> PathBuf {
-        self.inner.spool()
-    }
-    fn place(&self) -> String {
-        self.inner.place()
+        Fate::Done
     }
 }
 
-fn counted(inner: &Arc<MemoryBackend>, fails_at: usize) -> Arc<Counted> {
-    Arc::new(Counted {
-        inner: Arc::clone(inner),
+fn counted(inner: &Arc<MemoryBackend>, fails_at: usize) -> Arc<WatchedBackend<Counted>> {
+    let watch = Counted {
+        asked: AtomicUsize::new(0),
         put: AtomicUsize::new(0),
         bytes: AtomicU64::new(0),
         fails_at,
-    })
+    };
+    Arc::new(WatchedBackend::new(Arc::clone(inner) as _, watch))
 }
 
 async fn empty() -> (Arc<MemoryBackend>, Store) {
@@ -90,15 +69,7 @@ fn noise(seed: u8, length: usize) -> Vec<u8> {
 }
 
 async fn import(store: &Store, root: &Path) -> ReleaseId {
-    let tree = ReleaseTree {
-        root: root.to_owned(),
-        layout: Layout::default(),
-    };
-    let release = store.import(&tree, &|_| ()).await.unwrap().release;
-    store.put_record(&release, b"{\"said\":1}").await.unwrap();
-    store.publish(&release).await.unwrap();
-    store.add_commit(&"5".repeat(40), &release).await.unwrap();
-    release
+    release::import(store, root).await.unwrap()
 }
 
 async fn move_all(from: &Store, to: &Store, releases: &[ReleaseId]) -> transfer::Moved {
@@ -112,7 +83,7 @@ async fn whole(backend: &Arc<MemoryBackend>, release: &ReleaseId) {
     store.checkout(release, out.path()).await.unwrap();
     assert!(store.has_release(release).await.unwrap());
     assert_eq!(store.records(release).await.unwrap().len(), 1);
-    let built = store.releases_of_commit(&"5".repeat(40)).await.unwrap();
+    let built = store.releases_of_commit(COMMIT).await.unwrap();
     assert!(built.contains(release));
 }
 
@@ -137,13 +108,33 @@ async fn a_push_moves_only_what_the_other_side_lacks() {
     whole(&there, &second).await;
     assert_eq!(moved.bundles, 1);
     // Bundle, table, manifest, record, marker, commit.
-    assert_eq!(wire.put.load(Ordering::SeqCst), 6);
-    let bytes = wire.bytes.load(Ordering::SeqCst);
+    assert_eq!(wire.watch.put.load(Ordering::SeqCst), 6);
+    let bytes = wire.watch.bytes.load(Ordering::SeqCst);
     assert!(bytes < 4000, "{bytes} bytes for one line");
 
     // Nothing is left to do but to say that it is wanted.
     let again = move_all(&here, &to, &[first, second]).await;
     assert_eq!((again.bundles, again.bundle_bytes), (0, 0));
+}
+
+#[tokio::test]
+async fn each_release_of_a_push_costs_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, here) = empty().await;
+    let mut releases = Vec::new();
+    for at in 0..24 {
+        std::fs::write(folder.path().join("file"), noise(at, 1_000)).unwrap();
+        releases.push(import(&here, folder.path()).await);
+    }
+    let mut asked = Vec::new();
+    for count in [12, 24] {
+        let (there, _) = empty().await;
+        let wire = counted(&there, usize::MAX);
+        let to = Store::open_backend(Arc::clone(&wire) as _).await.unwrap();
+        move_all(&here, &to, &releases[..count]).await;
+        asked.push(wire.watch.asked.load(Ordering::SeqCst));
+    }
+    assert!(asked[1] <= 2 * asked[0], "{asked:?} requests");
 }
 
 #[tokio::test]

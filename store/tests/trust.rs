@@ -1,8 +1,6 @@
 //! Which releases are trusted, with keys and signatures that ssh-keygen made.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use relstore_store::Store;
@@ -11,6 +9,7 @@ use relstore_store::id::{RecordId, ReleaseId};
 use relstore_store::import::{Layout, ReleaseTree};
 use relstore_store::revoked::RevokedKeys;
 use relstore_store::signature::{Fingerprint, Signature, fingerprint_of};
+use relstore_store::testing::ssh_keygen::ssh_keygen;
 use relstore_store::trust::{TrustError, Trusted, Why, check_release};
 use sha2::{Digest, Sha256};
 
@@ -22,19 +21,6 @@ struct Case {
     store: Store,
     release: ReleaseId,
     sha256: String,
-}
-
-fn ssh_keygen(folder: &Path, args: &[&str], stdin: &[u8]) -> (bool, String) {
-    let input = folder.join("stdin");
-    std::fs::write(&input, stdin).unwrap();
-    let output = Command::new("ssh-keygen")
-        .args(args)
-        .current_dir(folder)
-        .stdin(Stdio::from(std::fs::File::open(input).unwrap()))
-        .output()
-        .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap())
 }
 
 impl Case {

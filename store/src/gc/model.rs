@@ -3,68 +3,38 @@
 //! these stops. Whatever was reported as published must be there in the end.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::tests::{DAY, collect, import, open, readable, strict, tree};
+use super::tests::{collect, open, readable};
 use super::*;
 use crate::backend::memory::MemoryBackend;
-use crate::backend::{Backend, Content, Object};
+use crate::testing::release::{COMMIT, DAY, import, strict, tree};
+use crate::testing::watched::{Fate, Operation, Verb, Watch, WatchedBackend};
 
 /// Asks before each operation that matters, and waits until it may go on.
 #[derive(Debug)]
-struct Stepped {
-    inner: Arc<MemoryBackend>,
+struct Stops {
     asks: mpsc::UnboundedSender<()>,
     turns: Semaphore,
 }
 
-impl Stepped {
-    async fn turn(&self) {
-        let _ = self.asks.send(());
-        self.turns.acquire().await.unwrap().forget();
-    }
-}
-
 #[async_trait]
-impl Backend for Stepped {
-    async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get(name).await
-    }
-    async fn get_range(
-        &self,
-        name: &str,
-        offset: u64,
-        length: u64,
-    ) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get_range(name, offset, length).await
-    }
-    async fn put(&self, name: &str, content: Content) -> Result<(), StoreError> {
-        self.turn().await;
-        self.inner.put(name, content).await
-    }
-    async fn put_advisory(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.inner.put_advisory(name, bytes).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
-        if matches!(prefix, "tombstones/" | "bundles/") {
-            self.turn().await;
+impl Watch for Stops {
+    async fn fate(&self, operation: Operation<'_>) -> Fate {
+        let matters = match operation.verb {
+            Verb::Put | Verb::Delete => true,
+            Verb::List => matches!(operation.name, "tombstones/" | "bundles/"),
+            _ => false,
+        };
+        if matters {
+            let _ = self.asks.send(());
+            self.turns.acquire().await.unwrap().forget();
         }
-        self.inner.list(prefix).await
-    }
-    async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.turn().await;
-        self.inner.delete(name).await
-    }
-    fn spool(&self) -> PathBuf {
-        self.inner.spool()
-    }
-    fn place(&self) -> String {
-        self.inner.place()
+        Fate::Done
     }
 }
 
@@ -104,11 +74,11 @@ async fn run(
     import(&open(&backend).await, old).await.unwrap();
     backend.wait(31 * DAY);
     let (asks, mut asked) = mpsc::unbounded_channel();
-    let stepped = Arc::new(Stepped {
-        inner: Arc::clone(&backend),
+    let stops = Stops {
         asks,
         turns: Semaphore::new(0),
-    });
+    };
+    let stepped = Arc::new(WatchedBackend::new(Arc::clone(&backend) as _, stops));
     let store = Store::open_backend(Arc::clone(&stepped) as _)
         .await
         .unwrap();
@@ -129,7 +99,7 @@ async fn run(
         for number in (0..4).filter(|number| schedule[*number] == stop) {
             collector.step(number).await;
         }
-        stepped.turns.add_permits(1);
+        stepped.watch.turns.add_permits(1);
         stop += 1;
     };
     for number in (0..4).filter(|number| schedule[*number] >= stop) {
@@ -160,7 +130,7 @@ async fn is_whole(backend: &Arc<MemoryBackend>, release: &ReleaseId, schedule: S
         1,
         "{schedule:?}"
     );
-    let built = store.releases_of_commit(&"5".repeat(40)).await.unwrap();
+    let built = store.releases_of_commit(COMMIT).await.unwrap();
     assert!(built.contains(release), "{schedule:?}");
 }
 

@@ -1,26 +1,14 @@
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
 use crate::backend::memory::MemoryBackend;
 use crate::backend::{Backend, Content};
 use crate::import::{Layout, ReleaseTree};
+use crate::testing::release::{COMMIT, DAY, import, strict, tree};
 
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
-pub(super) const DAY: Duration = Duration::from_secs(86_400);
-
-/// Keeps nothing but what is young.
-pub(super) fn strict() -> Retention {
-    Retention {
-        keep_last: 0,
-        keep_for: 30 * DAY,
-        keep_derivations: 7 * DAY,
-        grace: DAY,
-        repack: true,
-    }
-}
+const HOUR: Duration = Duration::from_secs(3600);
 
 pub(super) async fn open(backend: &Arc<MemoryBackend>) -> Store {
     let backend: Arc<dyn Backend> = Arc::clone(backend) as _;
@@ -28,29 +16,6 @@ pub(super) async fn open(backend: &Arc<MemoryBackend>) -> Store {
         Ok(store) => store,
         Err(_) => Store::create_backend(backend).await.unwrap(),
     }
-}
-
-/// A tree of files with these contents.
-pub(super) fn tree(files: &[&str]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (at, content) in files.iter().enumerate() {
-        std::fs::write(folder.path().join(format!("file-{at}")), content).unwrap();
-    }
-    folder
-}
-
-pub(super) async fn import(store: &Store, root: &Path) -> Result<ReleaseId, StoreError> {
-    let tree = ReleaseTree {
-        root: root.to_owned(),
-        layout: Layout::default(),
-    };
-    let release = store.import(&tree, &|_| ()).await?.release;
-    store
-        .put_record(&release, b"{\"said\":\"the same\"}")
-        .await?;
-    store.publish(&release).await?;
-    store.add_commit(&"5".repeat(40), &release).await?;
-    Ok(release)
 }
 
 pub(super) async fn collect(store: &Store, retention: &Retention) -> Plan {
@@ -101,7 +66,7 @@ async fn what_nothing_keeps_goes_after_its_grace_period_and_leaves_nothing() {
         Err(StoreError::NoRelease { .. })
     ));
     readable(&store, &new).await.unwrap();
-    assert!(store.releases_of_commit(&"5".repeat(40)).await.unwrap() == [new]);
+    assert!(store.releases_of_commit(COMMIT).await.unwrap() == [new]);
     let left = names(&backend).await;
     assert!(
         !left
@@ -229,10 +194,7 @@ async fn a_release_that_is_pinned_while_it_goes_is_stored_again() {
     let store = open(&backend).await;
     readable(&store, &release).await.unwrap();
     assert_eq!(store.records(&release).await.unwrap().len(), 1);
-    assert_eq!(
-        store.releases_of_commit(&"5".repeat(40)).await.unwrap(),
-        [release]
-    );
+    assert_eq!(store.releases_of_commit(COMMIT).await.unwrap(), [release]);
     let absent = ReleaseId::of(b"absent");
     assert!(matches!(
         store.pin(&absent, "x").await,

@@ -1,14 +1,15 @@
 //! A backend that stops being one at a chosen operation: what a full disk, a lost connection or the
 //! end of the process does to whoever uses it.
 
+use std::cmp::Ordering::{Equal, Greater};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
-use crate::backend::{Backend, Content, Object};
+use super::watched::{Fate, Operation, Verb, Watch, WatchedBackend};
+use crate::backend::{Backend, Content};
 use crate::error::StoreError;
 use crate::fs::TEMP_PREFIX;
 
@@ -28,53 +29,46 @@ pub enum Fault {
     Torn(PathBuf),
 }
 
-/// Wraps a backend; its n-th operation of any kind meets a [`Fault`].
+/// A backend whose n-th operation of any kind meets a [`Fault`].
+pub type FaultyBackend = WatchedBackend<Faults>;
+
+/// Counts operations and lets one of them meet its fault.
 #[derive(Debug)]
-pub struct FaultyBackend {
-    inner: Arc<dyn Backend>,
+pub struct Faults {
     fault: Fault,
     at: usize,
+    /// Operations that only read are not counted.
+    only_writes: bool,
     begun: AtomicUsize,
-}
-
-/// What is to be done with an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Done,
-    Lost,
-    Refused,
 }
 
 impl FaultyBackend {
     /// Wraps `inner`; `at` counts operations from 1.
     #[must_use]
-    pub fn new(inner: Arc<dyn Backend>, fault: Fault, at: usize) -> Self {
-        Self {
-            inner,
-            fault,
-            at,
-            begun: AtomicUsize::new(0),
-        }
+    pub fn faulty(inner: Arc<dyn Backend>, fault: Fault, at: usize) -> Self {
+        Self::new(inner, Faults::new(fault, at, false))
+    }
+
+    /// The same, but `at` counts those alone that change objects.
+    #[must_use]
+    pub fn faulty_write(inner: Arc<dyn Backend>, fault: Fault, at: usize) -> Self {
+        Self::new(inner, Faults::new(fault, at, true))
     }
 
     /// Whether the fault was met.
     #[must_use]
     pub fn was_met(&self) -> bool {
-        self.begun.load(Ordering::SeqCst) >= self.at
+        self.watch.begun.load(Ordering::SeqCst) >= self.watch.at
     }
+}
 
-    /// Whether the next operation is the chosen one, or comes after it.
-    fn next(&self) -> (bool, bool) {
-        let now = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        (now == self.at, now > self.at)
-    }
-
-    fn fate(&self, writes: bool) -> Fate {
-        match (self.next(), &self.fault) {
-            ((true, _), Fault::Full) if !writes => Fate::Done,
-            ((true, _), Fault::After) => Fate::Lost,
-            ((true, _), _) | ((_, true), Fault::Killed | Fault::Torn(_)) => Fate::Refused,
-            _ => Fate::Done,
+impl Faults {
+    fn new(fault: Fault, at: usize, only_writes: bool) -> Self {
+        Self {
+            fault,
+            at,
+            only_writes,
+            begun: AtomicUsize::new(0),
         }
     }
 
@@ -89,30 +83,11 @@ impl FaultyBackend {
         }
     }
 
-    async fn run<T: Send>(
-        &self,
-        name: &str,
-        writes: bool,
-        work: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
-        match self.fate(writes) {
-            Fate::Done => work.await,
-            Fate::Lost => {
-                work.await?;
-                Err(self.error(name))
-            }
-            Fate::Refused => Err(self.error(name)),
-        }
-    }
-
     /// Leaves what a writer leaves that is stopped half-way.
     fn tear(&self, name: &str, content: &Content) {
         let Fault::Torn(root) = &self.fault else {
             return;
         };
-        if self.begun.load(Ordering::SeqCst) + 1 != self.at {
-            return;
-        }
         let bytes = match content {
             Content::Bytes(bytes) => bytes.to_vec(),
             Content::File(file) => std::fs::read(file.path()).unwrap_or_default(),
@@ -127,43 +102,31 @@ impl FaultyBackend {
 }
 
 #[async_trait]
-impl Backend for FaultyBackend {
-    async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
-        self.run(name, false, self.inner.get(name)).await
-    }
-    async fn get_range(
-        &self,
-        name: &str,
-        offset: u64,
-        length: u64,
-    ) -> Result<Option<Bytes>, StoreError> {
-        let work = self.inner.get_range(name, offset, length);
-        self.run(name, false, work).await
-    }
-    async fn put(&self, name: &str, content: Content) -> Result<(), StoreError> {
-        self.tear(name, &content);
-        self.run(name, true, self.inner.put(name, content)).await
-    }
-    async fn put_advisory(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        let work = self.inner.put_advisory(name, bytes);
-        self.run(name, true, work).await
-    }
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
-        self.run(prefix, false, self.inner.list(prefix)).await
-    }
-    async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.run(name, true, self.inner.delete(name)).await
-    }
-    async fn settle(&self, folder: &str) -> Result<(), StoreError> {
-        self.run(folder, true, self.inner.settle(folder)).await
-    }
-    async fn left_over(&self) -> Result<Vec<Object>, StoreError> {
-        self.run("", false, self.inner.left_over()).await
-    }
-    fn spool(&self) -> PathBuf {
-        self.inner.spool()
-    }
-    fn place(&self) -> String {
-        self.inner.place()
+impl Watch for Faults {
+    async fn fate(&self, operation: Operation<'_>) -> Fate {
+        let Operation {
+            verb,
+            name,
+            content,
+        } = operation;
+        if self.only_writes && !verb.writes() {
+            return Fate::Done;
+        }
+        let now = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        if now == self.at
+            && let Some(content) = content
+        {
+            self.tear(name, content);
+        }
+        // A folder that is synced needs room as well.
+        let needs_room = verb.writes() || verb == Verb::Settle;
+        match (now.cmp(&self.at), &self.fault) {
+            (Equal, Fault::Full) if !needs_room => Fate::Done,
+            (Equal, Fault::After) => Fate::Lost(self.error(name)),
+            (Equal, _) | (Greater, Fault::Killed | Fault::Torn(_)) => {
+                Fate::Refused(self.error(name))
+            }
+            _ => Fate::Done,
+        }
     }
 }
