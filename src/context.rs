@@ -196,6 +196,12 @@ impl Context {
             })
     }
 
+    /// Where of this kind is kept what belongs to one store, by its place.
+    pub(crate) fn cache_of(&self, kind: &str, place: &str) -> Result<PathBuf> {
+        let name = blake3::hash(place.as_bytes()).to_hex();
+        Ok(self.cache_folder()?.join(kind).join(&name.as_str()[..32]))
+    }
+
     /// The environment that a command is for: its option, else `RELSTORE_ENV`.
     pub(crate) fn environment_name(&self, option: Option<&str>) -> Option<String> {
         option

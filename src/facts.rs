@@ -2,7 +2,7 @@
 //! records takes seconds, and what a hash names never changes.
 //!
 //! ```text
-//! <cache>/facts/<hash of the store's place>      "relstore-facts 1\n", bincode, 32 bytes BLAKE3 of both
+//! <cache>/facts/<hash of the store's place>      "relstore-facts 1\n", JSON, 32 bytes BLAKE3 of both
 //! ```
 //! Only what the store lists is shown, whatever the file says; one that is damaged, of another version
 //! or lost is made again.
@@ -119,8 +119,7 @@ impl Facts {
 
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        // Nothing in it can fail to be written to memory.
-        let _ = bincode::serialize_into(&mut bytes, self);
+        serde_json::to_writer(&mut bytes, self).expect("ids, texts and numbers are JSON");
         let digest = blake3::hash(&bytes);
         bytes.extend_from_slice(digest.as_bytes());
         bytes
@@ -130,7 +129,7 @@ impl Facts {
         let (body, digest) = bytes.split_last_chunk::<32>()?;
         let sound = blake3::hash(body).as_bytes() == digest;
         let body = body.strip_prefix(MAGIC).filter(|_| sound)?;
-        bincode::deserialize(body).ok()
+        serde_json::from_slice(body).ok()
     }
 }
 
@@ -170,9 +169,7 @@ async fn read_one(
 }
 
 fn place(context: &Context, store: &Store) -> Option<PathBuf> {
-    let name = blake3::hash(store.place().as_bytes()).to_hex();
-    let cache = context.cache_folder().ok()?;
-    Some(cache.join("facts").join(&name.as_str()[..32]))
+    context.cache_of("facts", &store.place()).ok()
 }
 
 fn load(path: &Path) -> Option<Facts> {

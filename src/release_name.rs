@@ -135,10 +135,19 @@ impl NameError {
     /// Whether a build could bring what is named into the store.
     pub(crate) fn may_come(&self) -> bool {
         match self {
-            Self::NotStored { .. } | Self::NotBuilt { .. } | Self::Empty => true,
             // A commit that this machine has not fetched, or the beginning of a hash.
             Self::Unknown { name } => {
                 name.len() >= IdPrefix::MIN && name.bytes().all(|c| c.is_ascii_hexdigit())
+            }
+            other => other.is_absence(),
+        }
+    }
+
+    /// Whether the store has nothing of this name, rather than too much.
+    pub(crate) fn is_absence(&self) -> bool {
+        match self {
+            Self::NotStored { .. } | Self::NotBuilt { .. } | Self::Unknown { .. } | Self::Empty => {
+                true
             }
             Self::Form { .. } | Self::Ambiguous { .. } | Self::Irreproducible { .. } => false,
         }

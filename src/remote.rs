@@ -170,11 +170,7 @@ fn proxies(context: &Context) -> Proxies {
 
 /// What this machine keeps for a remote.
 fn folder(context: &Context, remote: &Remote) -> Result<PathBuf> {
-    let name = blake3::hash(remote.place.to_string().as_bytes()).to_hex();
-    Ok(context
-        .cache_folder()?
-        .join("remotes")
-        .join(&name.as_str()[..32]))
+    context.cache_of("remotes", &remote.place.to_string())
 }
 
 /// Where what comes from or goes to a remote lies for a moment.

@@ -212,3 +212,22 @@ fn a_remote_may_require_signatures() {
     env.run(["pull", &release.to_string(), "--from", "./mirror"])
         .fails(3);
 }
+
+#[test]
+fn a_commit_with_two_releases_here_is_not_looked_for_elsewhere() {
+    let env = env();
+    let commit = "a".repeat(40);
+    env.stored(FIRST, &commit);
+    env.run(["push"]).ok();
+    env.stored(SECOND, &commit);
+    env.write(
+        "relstore.toml",
+        "app = \"notes\"\n[store]\nremote = \"./mirror\"\n\
+         [env.prod]\ntransport = \"local\"\nbase = \"/srv/notes\"\nurl = \"http://127.0.0.1:1\"\n",
+    );
+    let refused = env
+        .run(["deploy", &commit, "--env", "prod", "--dry-run"])
+        .fails(3);
+    let told = "was built into 2 different releases";
+    assert!(refused.stderr.contains(told), "{}", refused.stderr);
+}

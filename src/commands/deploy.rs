@@ -70,41 +70,39 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 
 /// The release and the store it is in. One that the local store lacks comes from the remote, when there is one.
 async fn wanted(context: &Context, config: &Config, args: &Args) -> Result<(Store, ReleaseId)> {
-    let place = context.store_place(Some(config))?;
-    let Place::Folder(folder) = &place else {
-        let remote = remote::at(context, Some(config), place);
-        let store = remote::open(context, &remote).await?;
-        let wait = args.source.wait;
-        let release = resolve_waiting(context, Some(config), &store, &args.release, wait).await?;
-        signing::require(context, Some(config), &remote, &store, &release).await?;
-        return Ok((store, release));
+    let (name, wait) = (&args.release, args.source.wait);
+    let known = Some(config);
+    let folder = match context.store_place(known)? {
+        Place::Folder(folder) => folder,
+        place => {
+            let remote = remote::at(context, known, place);
+            let store = remote::open(context, &remote).await?;
+            let release = resolve_waiting(context, known, &store, name, wait).await?;
+            signing::require(context, known, &remote, &store, &release).await?;
+            return Ok((store, release));
+        }
     };
     let from = args.source.from.as_deref();
     if from.is_none() && config.store.remotes.is_empty() {
-        let store = Store::open(folder).await?;
-        let wait = args.source.wait;
-        let release = resolve_waiting(context, Some(config), &store, &args.release, wait).await?;
+        let store = Store::open(&folder).await?;
+        let release = resolve_waiting(context, known, &store, name, wait).await?;
         return Ok((store, release));
     }
-    Store::check_place(folder).await?;
+    Store::check_place(&folder).await?;
     if from.is_none()
-        && let Ok(store) = Store::open(folder).await
-        && let Ok(release) = find(context, Some(config), &store, &args.release).await?
+        && let Ok(store) = Store::open(&folder).await
     {
-        return Ok((store, release));
+        match find(context, known, &store, name).await? {
+            Ok(release) => return Ok((store, release)),
+            Err(absent) if absent.is_absence() => {}
+            // What the local store has is not one release: another store must not decide.
+            Err(refused) => return Err(refused.into()),
+        }
     }
-    let remote = remote::chosen(context, Some(config), from)?;
-    let names = std::slice::from_ref(&args.release);
-    let pulled = pull(
-        context,
-        Some(config),
-        folder,
-        &remote,
-        names,
-        args.source.wait,
-    )
-    .await?;
-    Ok((Store::open(folder).await?, pulled.releases[0]))
+    let remote = remote::chosen(context, known, from)?;
+    let names = std::slice::from_ref(name);
+    let pulled = pull(context, known, &folder, &remote, names, wait).await?;
+    Ok((Store::open(&folder).await?, pulled.releases[0]))
 }
 
 /// A deploy or rollback with all that it needs beside the release.
