@@ -8,20 +8,14 @@
 # highest memory of one process, and the wall time in relation to tar and zstd. relstore, git and
 # nix-store leave what they wrote findable by hash, relstore durably as well; tar does neither.
 set -euo pipefail
+repo=$(cd "$(dirname "$0")/.." && pwd)
 bin=$(cd "${1:?usage: import.sh FOLDER-WITH-THE-BINARIES}" && pwd)
 [ "$(id -u)" = 0 ] || exec sudo -n env "PATH=$PATH" "HOME=$HOME" "$0" "$bin"
 
-work=/var/tmp/relstore-bench-import rounds=${ROUNDS:-3}
-finish() { cd /; if mountpoint -q "$work/disk"; then umount "$work/disk"; fi; rm -rf "$work"; }
-trap finish EXIT
-finish
-mkdir -p "$work/disk" "$work/home"
-free=$(df --output=avail -k "$work" | tail -n 1)
-[ "$free" -gt 14000000 ] || { echo "bench: needs 14 GB in $work" >&2; exit 1; }
-truncate -s 12G "$work/image"
-mkfs.ext4 -q -F -m 0 -N 1500000 "$work/image"
-mount -o loop,discard "$work/image" "$work/disk"
-cd "$work/disk"
+rounds=${ROUNDS:-3}
+source "$repo/benches/lib/disk.sh"
+disk /var/tmp/relstore-bench-import 12 1500000 14
+mkdir "$work/home"
 export HOME=$work/home GIT_CONFIG_NOSYSTEM=1
 
 # Regular files below 128 kB, in the same order every time, as often as needed.

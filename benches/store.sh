@@ -15,17 +15,10 @@ repo=$(cd "$(dirname "$0")/.." && pwd)
 bin=$(cd "${1:?usage: store.sh FOLDER-WITH-THE-BINARIES}" && pwd)
 [ "$(id -u)" = 0 ] || exec sudo -n env "PATH=$PATH" "HOME=$HOME" "FOLDER=${FOLDER:-}" "$0" "$bin"
 
-work=${FOLDER:-/var/tmp}/relstore-bench-store releases=${RELEASES:-50} rounds=${ROUNDS:-3}
-finish() { cd /; if mountpoint -q "$work/disk"; then umount "$work/disk"; fi; rm -rf "$work"; }
-trap finish EXIT
-finish
-mkdir -p "$work/disk" "$work/times"
-free=$(df --output=avail -k "$work" | tail -n 1)
-[ "$free" -gt 5000000 ] || { echo "bench: needs 5 GB in $work" >&2; exit 1; }
-truncate -s 4G "$work/image"
-mkfs.ext4 -q -F -m 0 -N 600000 "$work/image"
-mount -o loop,discard "$work/image" "$work/disk"
-cd "$work/disk"
+releases=${RELEASES:-50} rounds=${ROUNDS:-3}
+source "$repo/benches/lib/disk.sh"
+disk "${FOLDER:-/var/tmp}/relstore-bench-store" 4 600000 5
+mkdir "$work/times"
 RELSTORE_FIXTURE_CACHE=${RELSTORE_FIXTURE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/relstore-fixtures}
 export RELSTORE_FIXTURE_CACHE
 "$repo/fixtures/releases/base.sh" "$PWD/tree" 2> "$work/err" || { cat "$work/err" >&2; exit 1; }
